@@ -61,14 +61,17 @@ def _run(arguments: list[str]) -> int:
         raise UserError(f"sap-report {name} needs a store before the command, as in sap-report results/demo {name}")
     # The arguments are parsed before the store is read, which may take seconds.
     results = load(stores, chosen.COLUMNS if isinstance(chosen, ReadsColumns) else None) if stores else None
-    output = chosen.run(results, options)  # type: ignore[arg-type]  # commands in STORE_OPTIONAL accept None
-    text, code = output if isinstance(output, tuple) else (output, 0)
-    # A store may come from elsewhere; its names must not move the cursor or set colours.
-    print(visible(text))
     damage = results.damage if results else []
-    # After the report, because a command may find damage while it reads a series; on standard error, so that the output can be piped.
-    for sentence in damage:
-        print(f"warning: {one_line(sentence)}", file=sys.stderr)
+    try:
+        output = chosen.run(results, options)  # type: ignore[arg-type]  # commands in STORE_OPTIONAL accept None
+        text, code = output if isinstance(output, tuple) else (output, 0)
+        # A store may come from elsewhere; its names must not move the cursor or set colours.
+        print(visible(text))
+    finally:
+        # After the report, because a command may find damage while it reads a series; also after an error, whose reason the damage may
+        # be. On standard error, so that the output can be piped.
+        for sentence in damage:
+            print(f"warning: {one_line(sentence)}", file=sys.stderr)
     # A report over a damaged store is complete only in what is intact, which a script must be able to notice.
     return code or int(bool(damage))
 

@@ -16,25 +16,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from analysis.reports.report import write_plot
 from analysis.store.load import Results, load
-from analysis.store.parquet import read_file, read_folder
+from analysis.store.parquet import read_file, read_folder, write_table
 from analysis.tables.comparison import comparison
 from analysis.tables.render import Table, markdown
 from sap_core.errors import UserError
-from sap_core.files import replacing, save_text
+from sap_core.files import load_text, replacing, save_text, save_yaml
 from sap_core.records import Planned, Point, Row
 
 HOME = Path(__file__).parents[1]
 STORE = HOME / "examples" / "demo"
 FIGURE = HOME / "docs" / "tuning_cost.png"
 START, END = "<!-- demo table -->", "<!-- end of demo table -->"
-
-_JOBS = "sap_sweep_jobs"
-"""Footer key of a merged file: the ids of its jobs, one per line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,9 +58,9 @@ def refresh(source: Path, home: Path) -> None:
         _write(small / "plan.parquet", read_file(source / "plan.parquet", Planned))
         for folder, record in (("rows", Row), ("series", Point)):
             _write(small / folder / "merged-demo.parquet", read_folder(source / folder, record, []))
-        config = yaml.safe_load((source / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_load(load_text(source / "config.yaml"))
         kept = {key: value for key, value in config.items() if key != "paths"}
-        save_text(small / "config.yaml", yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
+        save_yaml(small / "config.yaml", yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
     results = load([small])
     readme = home / "README.md"
     text = readme.read_text(encoding="utf-8")
@@ -103,9 +99,9 @@ def _check(results: Results, source: Path) -> None:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    jobs = "\n".join(table["job_id"].unique().to_pylist())
+    jobs = table["job_id"].unique().to_pylist()
     with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata({_JOBS: jobs}), temporary, compression="zstd", compression_level=19)
+        write_table(table, temporary, path, jobs, compression_level=19)
 
 
 if __name__ == "__main__":

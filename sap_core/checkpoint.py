@@ -1,4 +1,4 @@
-"""Storing and loading of states as safetensors, written atomically; pickle is never written or read."""
+"""Storing and loading of states as safetensors with a checksum, written atomically; pickle is never written or read."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, contiguous_format
+from torch import Tensor, contiguous_format, uint8
 
 from sap_core.api import State
-from sap_core.errors import UserError
-from sap_core.files import replacing
+from sap_core.checksum import ZEROS, Checksum, checksum, seal
+from sap_core.errors import DamagedFile
+from sap_core.files import CHECKSUM_KEY, DAMAGED, parse_json, replacing
 
 # safetensors has one flat table of names, so nested keys are joined by a control character that no key contains.
 _SEPARATOR = "\x1f"
 
+SUFFIX = ".safetensors"
+"""The format, for `sap_core.checksum`."""
+
 
 def save_state(path: Path, state: State) -> None:
     """Store nested dicts of tensors, numbers and strings in one safetensors file; values other than tensors go to its header as JSON.
+
+    The header's JSON begins with the file's checksum (`sap_core.checksum`).
 
     Raises:
         StorageError: the operating system refused to write.
@@ -40,31 +46,53 @@ def save_state(path: Path, state: State) -> None:
     # A process may be killed while it writes; the checkpoint before remains valid until the new one is complete.
     with replacing(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata={"plain": json.dumps(plain)})
+            save_file(tensors, temporary, metadata={"plain": json.dumps({CHECKSUM_KEY: ZEROS, **plain})})
         except SafetensorError as error:  # safetensors raises it in place of OSError
             raise OSError(str(error)) from error
+        seal(temporary, path, SUFFIX)
 
 
 def load_state(path: Path) -> State:
-    """Load a state of `save_state`; tensors are on the CPU.
+    """Load a state of `save_state`; tensors are on the CPU. The checksum, if the file has one, is verified first.
 
     Raises:
-        UserError: the file is damaged.
+        DamagedFile: the file differs from its checksum, or is not a state.
     """
     state: State = {}
     try:
+        if checksum(path, SUFFIX) is Checksum.DAMAGED:
+            raise ValueError(DAMAGED)
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 (not a dict)
                 _put(state, key, file.get_tensor(key))
             # Numbers and texts are in the header: floats survive JSON exactly, since it writes them by repr.
-            for key, value in json.loads((file.metadata() or {}).get("plain", "{}")).items():
+            plain = parse_json((file.metadata() or {}).get("plain", "{}"))
+            if not isinstance(plain, dict):
+                raise ValueError("its header is not a JSON object")
+            plain.pop(CHECKSUM_KEY, None)
+            for key, value in plain.items():
                 _put(state, key, value)
-    except (SafetensorError, OSError, ValueError) as error:
+    # A header without a checksum may have any content, which safetensors and torch answer with errors of their own.
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError, MemoryError) as error:
         # Deleting is a safe remedy: artifacts are computed again from the plan.
-        raise UserError(
-            f"{path} is damaged ({error}); delete its folder {path.parent} and start the sweep again to recompute it"
+        raise DamagedFile(
+            f"{path} is damaged ({' '.join(str(error).split())[:300]}); delete its folder {path.parent} and start the sweep again to "
+            "recompute it"
         ) from error
     return state
+
+
+def same_bits(one: State, other: State) -> bool:
+    """Whether two states have the same keys and values, tensors bit by bit."""
+    left, right = dict(_leaves(one)), dict(_leaves(other))
+    return left.keys() == right.keys() and all(_bits(left[key]) == _bits(right[key]) for key in left)
+
+
+def _bits(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    # As bytes: NaN is unequal to itself, and numpy has no bfloat16.
+    return value.dtype, value.shape, value.detach().cpu().contiguous().reshape(-1).view(uint8).numpy().tobytes()
 
 
 def _leaves(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -82,4 +110,8 @@ def _put(state: State, key: str, value: Any) -> None:
     *parents, leaf = key.split(_SEPARATOR)
     for parent in parents:
         state = state.setdefault(parent, {})
+        if not isinstance(state, dict):
+            raise ValueError(f"its key {key!r} is below a value")
+    if leaf in state:
+        raise ValueError(f"its key {key!r} occurs twice")
     state[leaf] = value

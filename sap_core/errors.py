@@ -17,6 +17,10 @@ class StorageError(UserError):
     """Results cannot be written, because the disk is full or read-only. It ends the sweep, since no job could store its results."""
 
 
+class DamagedFile(UserError):
+    """A file that the platform wrote cannot be read, or differs from its checksum. What it contained has to be computed again."""
+
+
 def unknown(what: str, value: object, allowed: Iterable[object], where: str = "") -> UserError:
     """Return the error for a value that is not in a closed list.
 

@@ -1,4 +1,4 @@
-"""Atomic writing of files: a file is complete or absent. Standard library only."""
+"""Atomic writing of files: a file is complete or absent; and text files with checksums. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sap_core.checksum import ZEROS, Checksum, checksum_of, seal
 from sap_core.errors import StorageError, UserError
 
 _SYSTEM = frozenset({
@@ -26,6 +27,12 @@ def is_system_error(error: OSError) -> bool:
 
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 """Error numbers of fsync on a file system that does not offer it."""
+
+CHECKSUM_KEY = "blake2b"
+"""Key of the checksum in JSON files."""
+
+DAMAGED = "it differs from its checksum"
+"""Why a file with a wrong checksum is not read; the rest of a sentence that names the file."""
 
 
 @contextmanager
@@ -91,9 +98,59 @@ def save_text(path: Path, text: str) -> None:
 
 
 def save_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
+    """Write a JSON file atomically, with a checksum (`sap_core.checksum`) as its first member, which `load_json` verifies."""
     # Sorted keys, so that equal content has equal bytes.
-    save_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(value, indent=1, sort_keys=True)
+    rest = f",{text[1:]}" if value else "\n}"
+    with replacing(path) as temporary:
+        temporary.write_text(f'{{\n "{CHECKSUM_KEY}": "{ZEROS}"{rest}\n', encoding="utf-8")
+        seal(temporary, path)
+
+
+def save_yaml(path: Path, text: str) -> None:
+    """Write YAML atomically, with a checksum as a comment in its first line, which `load_text` verifies."""
+    with replacing(path) as temporary:
+        temporary.write_text(f"# {CHECKSUM_KEY}: {ZEROS}\n{text}", encoding="utf-8")
+        seal(temporary, path)
+
+
+def load_text(path: Path) -> str:
+    """Read a text file; its checksum, if it has one, is verified.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it differs from its checksum, or is not UTF-8.
+    """
+    data = path.read_bytes()
+    if checksum_of(data, path) is Checksum.DAMAGED:
+        raise ValueError(DAMAGED if data else "it is empty")
+    return data.decode()
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of `save_json`; its checksum, if it has one, is verified.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it differs from its checksum, or is not a JSON object.
+    """
+    value = parse_json(load_text(path))
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    value.pop(CHECKSUM_KEY, None)
+    return value
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def sync(path: Path) -> None:

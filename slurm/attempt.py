@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sap_core.command_line import program
-from sap_core.files import save_json
+from sap_core.files import CHECKSUM_KEY, load_json, save_json
 
 # Apart from the workers' own codes 0, 1 and 2.
 NO_PROGRESS = 3
@@ -62,7 +62,7 @@ def read(path: Path) -> Attempts | None:
     """Read a file; None if it is missing or damaged."""
     # A damaged record costs the count of restarts, not the job.
     with suppress(OSError, ValueError, TypeError):
-        return Attempts(**json.loads(path.read_text(encoding="utf-8")))
+        return Attempts(**load_json(path))
     return None
 
 
@@ -89,9 +89,10 @@ def log_of(store: Path, job: str, tag: str) -> Path:
 
 def planned(plan: Path) -> list[str]:
     """Return the ids of the jobs in a plan file."""
-    with suppress(OSError, ValueError, KeyError, TypeError), plan.open(encoding="utf-8") as file:
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError), plan.open(encoding="utf-8") as file:
         # JSON alone, without the classes of the sweeper: this program runs before and between the workers and has to start quickly.
-        return [str(json.loads(line)["job_id"]) for line in file]
+        # The first line is the checksum.
+        return [str(job["job_id"]) for line in file if (job := json.loads(line)).keys() != {CHECKSUM_KEY}]
     return []
 
 

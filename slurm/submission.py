@@ -8,7 +8,6 @@ to its comment (a site may rewrite one of them) and to the name of its log.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sap_core.errors import UserError
-from sap_core.files import save_json
+from sap_core.files import load_json, save_json
 
 FOLDER = "slurm/submissions"
 _IDENTITY = "slurm/store.json"
@@ -99,7 +98,7 @@ def submissions(store: Path, cluster: str | None = None) -> list[Submission]:
     for path in (store / FOLDER).glob("*.json"):
         # A record of another version or a damaged one must not prevent `status` from showing the others.
         with suppress(OSError, ValueError, TypeError, RecursionError):
-            found.append(_checked(Submission(**json.loads(path.read_text(encoding="utf-8")))))
+            found.append(_checked(Submission(**load_json(path))))
     return sorted((one for one in found if cluster is None or same_cluster(cluster, one.cluster)), key=lambda one: one.submitted_at)
 
 
@@ -161,7 +160,7 @@ def _own_id(store: Path) -> str | None:
     """
     here = _place(store)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads((store / _IDENTITY).read_text(encoding="utf-8"))
+        known = load_json(store / _IDENTITY)
         return str(known["id"]) if any(known["place"][key] == here[key] for key in here) else ""
     return None
 

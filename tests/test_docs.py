@@ -151,7 +151,7 @@ def test_sweep_commands_compose(words, own_files, monkeypatch, capsys):
         words = own_files(words)
     # The checkpoint is the reader's.
     monkeypatch.setattr("trainers.pretrained.Pretrained.refuse", lambda *_: None)
-    if words[0] in ("replay", "rerun", "compact", "convert"):
+    if words[0] in ("replay", "rerun", "compact", "convert", "verify"):
         return  # see below, and tests/sweeper/commands
     if words[0] == "import":
         assert words[1:] == ["back"], "the --store of the line before it"

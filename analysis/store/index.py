@@ -12,11 +12,9 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+from sap_core.checksum import MERGED, footer_is_intact, is_intact
 from sap_core.errors import UserError
 from sap_core.records import SCHEMA_VERSION
-
-MERGED = "merged-"
-"""Prefix of the names of merged files."""
 
 JOBS_KEY = b"sap_sweep_jobs"
 """Key of a merged file's footer metadata: the ids of its jobs, one per line."""
@@ -51,12 +49,16 @@ def _version(plan: Path) -> int | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Nothing is concluded from a damaged plan; whoever reads it reports the damage.
+    if not is_intact(plan):
+        return None
     try:
         with pq.ParquetFile(plan) as file:
             if "schema_version" not in file.schema_arrow.names:
                 return 1 if "run_id" in file.schema_arrow.names else None
-            return max(file.read(columns=["schema_version"], use_threads=False)["schema_version"].to_pylist(), default=None)
-    except (pa.ArrowException, OSError):
+            found = file.read(columns=["schema_version"], use_threads=False)["schema_version"].to_pylist()
+            return max((version for version in found if isinstance(version, int)), default=None)
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError):
         return None
 
 
@@ -124,10 +126,13 @@ def _footer(path: Path, *_: int) -> tuple[str, ...]:  # inode, size and time are
     import pyarrow.parquet as pq
 
     try:
+        # The rest of the file is verified when its rows are needed: a merged file may have millions of bytes.
+        if not footer_is_intact(path):
+            return ()
         metadata = pq.read_metadata(path).metadata or {}
-    except (pa.ArrowException, OSError):
+        return tuple(metadata.get(JOBS_KEY, b"").decode().split())
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError):
         return ()
-    return tuple(metadata.get(JOBS_KEY, b"").decode().split())
 
 
 def _names(folder: Path) -> list[str]:

@@ -21,14 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.store.index import check_version
-from analysis.store.parquet import arrow_schema, first_line, project_schema, read_file, read_folder
+from analysis.store.parquet import SCORES, UNREADABLE, arrow_schema, first_line, project_schema, read_file, read_folder
 from analysis.store.value_checks import without_damaged
+from sap_core.checksum import is_intact
 from sap_core.errors import UserError
+from sap_core.files import DAMAGED
 from sap_core.records import Planned, Point, Row, Timing
 
 __all__ = ["Results", "SCORES", "arrow_schema", "load", "series"]
-
-SCORES = ("val_noisy_acc", "val_clean_acc", "test_acc", "val_noisy_r2", "val_clean_r2", "test_r2")
 
 _ALWAYS = frozenset(
     {"run_id", "job_id", "job_type", "method", "space", "seed", "status", "started_at", "debug", "cell", "computation_id", *SCORES}
@@ -79,6 +79,7 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
     # Before duplicates are compared, so that a damaged row cannot win over a sound one of the same run.
     rows = without_damaged(pa.concat_tables([read_folder(store / "rows", Row, damage, wanted) for store in paths]), damage)
     timings = pa.concat_tables([read_folder(store / "timing", Timing, damage) for store in paths])
+    damage += [sentence for store in paths for sentence in _damaged_texts(store)]
     # Something was there and cannot be read; an empty store without damage is a sweep that has not begun.
     if not len(plan) and not len(rows) and damage:
         raise UserError(f"{damage[0].rstrip('.')}; there are no rows to report: start the sweep again, which rewrites the plan")
@@ -140,9 +141,18 @@ def _plan(store: Path, columns: frozenset[str] | None, damage: list[str]) -> pa.
     check_version(store)
     try:
         return read_file(path, Planned, columns)
-    except (OSError, pa.ArrowException, ValueError) as error:
+    except UNREADABLE as error:
         damage.append(f"The plan '{path}' cannot be read ({first_line(error)}), so its rows are left out of all tables.")
         return project_schema(Planned, columns).empty_table()
+
+
+def _damaged_texts(store: Path) -> list[str]:
+    """A sentence for each damaged text file of the store that reports read: what depends on it is missing from the report."""
+    found = []
+    for name, what in (("config.yaml", "the methods' default settings are"), ("classes.json", "the names of classes are")):
+        if (path := store / name).exists() and not is_intact(path):
+            found.append(f"The file {path} was skipped: {DAMAGED}; {what} unknown, and the next start of the sweep writes it again.")
+    return found
 
 
 def _plan_index(rows: pa.Table, plan: pa.Table) -> pa.Array:

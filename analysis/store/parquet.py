@@ -1,7 +1,11 @@
-"""Reads the Parquet files of a store as Arrow tables with a fixed schema, skipping and naming damaged and foreign files."""
+"""Reads the Parquet files of a store as Arrow tables with a fixed schema, skipping and naming damaged and foreign files; writes them.
+
+Every byte of a file is compared with the file's checksum (`sap_core.checksum`) before a value is read from it.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields
@@ -12,12 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analysis.store.index import version_sentence
-from sap_core.records import SCHEMA_VERSION, column_types
+from analysis.store.index import JOBS_KEY, version_sentence
+from sap_core.checksum import MERGED, PARQUET_BEGINNING, PARQUET_TRAILER, Checksum, checksum_of, seal
+from sap_core.files import DAMAGED
+from sap_core.records import SCHEMA_VERSION, Row, column_types
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 _VERSION = "schema_version"
+
+SCORES = ("val_noisy_acc", "val_clean_acc", "test_acc", "val_noisy_r2", "val_clean_r2", "test_r2")
+"""Columns of scores: of two ok rows of one run that differ in one of them, neither is used."""
+
+UNREADABLE = (OSError, pa.ArrowException, ValueError, MemoryError, OverflowError)
+"""The errors that `read_file` raises for damaged and foreign files. MemoryError: a damaged footer may announce any size."""
 
 Equals = tuple[str, str]
 """A row filter: a column and the value that it must have."""
@@ -76,11 +88,16 @@ def read_file(path: Path, record: type, columns: frozenset[str] | None = None, w
     """Reads one file with the schema of `project_schema`. Optional columns that the file lacks get their default.
 
     Raises:
-        ValueError: a required column or value is missing, or the file has another schema version.
+        ValueError: the file differs from its checksum, a required column or value is missing, or it has another schema version.
         OSError, pa.ArrowException: the file is damaged, or a column has another type.
     """
     schema = project_schema(record, columns)
-    with pq.ParquetFile(path) as file:
+    # What is compared with the checksum and what is parsed are the same bytes, even if the file is replaced in the meantime.
+    data = path.read_bytes()
+    state = checksum_of(data, path)
+    if state is Checksum.DAMAGED:
+        raise ValueError(DAMAGED if data else "it is empty")
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
         # The footer is enough to tell a foreign file, before any column is read.
         present = set(file.schema_arrow.names)
         missing = [name for name in _required(record) if name not in present]
@@ -99,6 +116,9 @@ def read_file(path: Path, record: type, columns: frozenset[str] | None = None, w
     if _VERSION in table.schema.names:
         _check_versions(table[_VERSION])
     table = _conform(table, record, schema)
+    if state is Checksum.ABSENT:
+        _check_content(table, record)
+    _check_job(table, path)
     return table if where is None else table.filter(pc.equal(table[where[0]], where[1]))
 
 
@@ -113,8 +133,9 @@ def _read_or_report(path: Path, record: type, columns: frozenset[str] | None, wh
         return read_file(path, record, columns, where)
     except FileNotFoundError:
         return None
-    except (OSError, pa.ArrowException, ValueError) as error:
-        return f"The file {path} was skipped: {first_line(error)}."
+    except UNREADABLE as error:
+        lost = "; its jobs count as not run, and the next start of the sweep runs them again" if record is Row else ""
+        return f"The file {path} was skipped: {first_line(error)}{lost}."
 
 
 @cache
@@ -147,3 +168,61 @@ def _conform(table: pa.Table, record: type, schema: pa.Schema) -> pa.Table:
     if nulls:
         raise ValueError(f"it lacks values in {', '.join(nulls[:3])}")
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _check_content(table: pa.Table, record: type) -> None:
+    """Checks what a checksum would vouch for: texts are UTF-8, settings are JSON objects, and statuses are known.
+
+    Raises:
+        ValueError, pa.ArrowException: they are not.
+    """
+    # Without it, damaged text would be an exception in the middle of a report.
+    table.validate(full=True)
+    if "settings" in table.column_names:
+        for text in pc.unique(table["settings"]).to_pylist():
+            try:
+                right = isinstance(json.loads(text), dict)
+            except (ValueError, RecursionError):
+                right = False
+            if not right:
+                raise ValueError(f"its settings {text[:40]!r} are not a JSON object")
+    if record is Row and "status" in table.column_names:
+        for status in pc.unique(table["status"]).to_pylist():
+            if status not in ("ok", "failed"):
+                raise ValueError(f"its status {status[:40]!r} is neither ok nor failed")
+
+
+def _check_job(table: pa.Table, path: Path) -> None:
+    """Raises if a file that is named after a job contains rows of another one."""
+    name = path.name.partition(".")[0]
+    if "job_id" not in table.column_names or path.name.startswith((MERGED, ".")) or path.parent.name not in ("rows", "series", "timing"):
+        return
+    others = [job for job in pc.unique(table["job_id"]).to_pylist() if job != name]
+    if others:
+        raise ValueError(f"it contains rows of the job {others[0]}")
+
+
+def write_table(table: pa.Table, path: Path, target: Path, jobs: Sequence[str] | None = None, compression_level: int | None = None) -> None:
+    """Writes a table as one zstd-compressed Parquet file with a checksum.
+
+    Args:
+        table: what to write.
+        path: the file to write; it is renamed to `target` afterwards.
+        target: the final name.
+        jobs: of a merged file, the jobs that it contains, which are listed in its footer.
+        compression_level: of zstd; None: its default.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    metadata = None if jobs is None else {JOBS_KEY: "\n".join(jobs).encode()}
+    table = table.replace_schema_metadata(metadata)
+    options = {"compression": "zstd", "compression_level": compression_level}
+    # A file of Arrow, which counts what is written beside the writer in the offsets of the pages.
+    with pa.OSFile(str(path), "wb") as file, pq.ParquetWriter(file, table.schema, **options) as writer:
+        # The writer has written the magic number, and continues after what is in the file.
+        file.write(PARQUET_BEGINNING)
+        writer.write_table(table)
+        # The footer is written when the writer is closed, so this is the last thing before it.
+        file.write(PARQUET_TRAILER)
+    seal(path, target)

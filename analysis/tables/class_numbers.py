@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from analysis.store.load import Results
 from analysis.store.results import CellResult
 from analysis.tables.render import Table
+from sap_core.files import load_json
 
 FILE = "classes.json"
 """File in a store: data set -> names of its classes, by number."""
@@ -33,7 +33,7 @@ def class_names(stores: Iterable[Path], dataset: str) -> tuple[str, ...]:
     for store in stores:
         # A store of data whose files name no classes has no such file, and reports read what is intact of a damaged store.
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            names = json.loads((store / FILE).read_text(encoding="utf-8"))[dataset]
+            names = load_json(store / FILE)[dataset]
             # Bytes that are not UTF-8 cannot be printed as they are.
             return tuple(str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in names)
     return ()

@@ -39,6 +39,7 @@ from analysis.tuning.head_to_head import (
 )
 from analysis.tuning.intervals import Bounds, mean_of
 from analysis.tuning.power import PairedPower, optimism, paired_power
+from sap_core.files import load_text
 
 RULE = "val_noisy"
 """The selection rule of the report."""
@@ -323,9 +324,9 @@ def _defaults(stores: tuple[Path, ...]) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for store in stores:
         try:
-            config = yaml.safe_load((store / "config.yaml").read_text(encoding="utf-8"))
+            config = yaml.safe_load(load_text(store / "config.yaml"))
             methods = config["method"].items()
-        except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError):
             # Without its configuration a store has no known defaults.
             continue
         for name, entry in methods:

@@ -22,8 +22,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from sap_core.checksum import Checksum, checksum
 from sap_core.crafted_files import CraftedFileError, check_expansion
 from sap_core.errors import UserError
+from sap_core.files import DAMAGED
 from sap_core.models.file_claims import check_archive, check_content
 
 READ = "safetensors, torch.save(model.state_dict(), FILE) or numpy's .npz"
@@ -158,6 +160,9 @@ def _is_safetensors(head: bytes) -> bool:
 
 def _read_safetensors(path: Path, key: str, head: bytes, size: int) -> Any:
     try:
+        # Only files of this project contain one, such as a corrected network.
+        if checksum(path, ".safetensors") is Checksum.DAMAGED:
+            raise ValueError(DAMAGED)
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cause = "its end is missing" if 8 + int.from_bytes(head[:8], "little") > size or "nComplete" in str(error) else str(error)

@@ -22,7 +22,8 @@ from sap_core.files import storing
 from sap_core.records import Timing
 from sweeper.backends.local_backend import LocalBackend
 from sweeper.jobs.cost_columns import COST_PREFIX
-from sweeper.jobs.job import Job, Result, SweepPaths, artifact
+from sweeper.jobs.job import Job, Result, SweepPaths
+from sweeper.jobs.stored_artifacts import is_complete
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import Store
 
@@ -50,11 +51,11 @@ def measure(jobs: Sequence[Job], paths: SweepPaths, device: str) -> None:
     # A parent that is itself measured is rerun and writes its own artifact in the temporary folder, so it must not be linked.
     ancestors = {name for job in todo.values() for name in _ancestors(job, by_id)} - set(todo)
     # Parents are not rerun for a measurement: training a baseline may cost more than everything that is measured.
-    lost = {name for name in ancestors if not artifact(paths.artifacts, name).exists()}
+    lost = {name for name in ancestors if not is_complete(paths.artifacts, name)}
     for job in list(todo.values()):
         missing = sorted(lost & set(_ancestors(job, by_id)))
         if missing:
-            _log(f"{job.job_id} is not measured exclusively: the artifact of its parent {missing[0]} is missing")
+            _log(f"{job.job_id} is not measured exclusively: the artifact of its parent {missing[0]} is missing or damaged")
             del todo[job.job_id]
     if not todo:
         _log(f"{store.root}: all chosen jobs have been measured exclusively")

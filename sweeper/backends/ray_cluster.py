@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from sap_core.command_line import program
 from sap_core.errors import StorageError, UserError
@@ -29,6 +28,7 @@ from sweeper.jobs.job import SweepPaths, read_jobs
 from sweeper.jobs.results import store_failure
 from sweeper.monitor.progress import Progress
 from sweeper.scheduling.schedule import Schedule
+from sweeper.store.config_file import read_config
 from sweeper.store.store import Store
 
 
@@ -125,17 +125,13 @@ def backend_settings(store: Path) -> BackendConfig:
     Raises:
         UserError: the configuration cannot be read.
     """
-    # Imported here, because only this function reads YAML.
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     path = store / "config.yaml"
     try:
-        stored: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+        stored = read_config(path) if path.exists() else {}
         # A store may have been planned by a version with other keys; unknown ones do not concern this program.
         known = {item.name for item in fields(BackendConfig)}
         return BackendConfig(**{name: value for name, value in (stored.get("backend") or {}).items() if name in known})
-    except (OmegaConfBaseException, OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); freeze the sweep again from its experiment") from error
 
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "convert": Entry("convert", "extract the weights of a torch checkpoint that contains other objects, without running its code"),
     "import": Entry("import_bundle", "copy the results of `python -m sweeper.execute BUNDLE` into a store"),
     "rerun": Entry("rerun", "rerun the job of one row and compare the result with the store"),
+    "verify": Entry("verify", "compare every file of a store with its checksum; say what is damaged and what would be run again"),
     "track": Entry("track", "mirror a store to Weights & Biases (tracking=wandb does so during a sweep)"),
     "compact": Entry("compact", "merge the many small files of a store; sweeps and readers may continue meanwhile"),
     "replay": Entry("replay", "simulate another search on a complete grid in a store, without training"),

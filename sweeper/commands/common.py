@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sap_core.errors import UserError, unknown
+from sap_core.location import HOME
 
 
 def examples(*lines: str, note: str = "") -> str:
@@ -48,6 +49,13 @@ def key_values(arguments: list[str], keys: tuple[str, ...], command: str) -> dic
             raise UserError(f"'{argument}' in {command} has no value; write {key}=VALUE")
         found[key] = value
     return found
+
+
+def artifacts_beside(store: Path) -> Path:
+    """The artifacts folder next to a store, which is the default of sweeps; or else the default of the checkout."""
+    # Sweeps write artifacts beside their store by default.
+    sibling = store.resolve().parent / "artifacts"
+    return sibling if sibling.is_dir() else HOME / "results" / "artifacts"
 
 
 def store_folder(text: str, file: str = "plan.parquet") -> Path:

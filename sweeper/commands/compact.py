@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analysis.store.index import JOBS_KEY, MERGED, jobs_in, merged
-from analysis.store.parquet import arrow_schema, read_file
+from analysis.store.index import jobs_in, merged
+from analysis.store.parquet import SCORES, UNREADABLE, arrow_schema, read_file, write_table
+from sap_core.checksum import MERGED, Checksum, checksum_of
 from sap_core.errors import UserError
 from sap_core.files import replacing, save_text
 from sap_core.identity import content_id
@@ -100,17 +101,26 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, 
     for path in [*open_ones, *sorted(singles.values())]:
         try:
             parts = list(_by_job(read_file(path, record)))
-        except (OSError, pa.ArrowException, ValueError) as error:
+        except UNREADABLE as error:
             broken.add(path)
             problems.append(f"{path} cannot be read and was skipped ({' '.join(str(error).split())[:200]})")
             continue
         for job_id, part in parts:
             tables.setdefault(job_id, []).append(part)
             sources.setdefault(job_id, []).append(path)
+    # Readers use none of two contradictory results, so it is said that one is dropped here.
+    for job_id in [job_id for job_id, parts in tables.items() if _contradict(parts)]:
+        files = " and ".join(map(str, sources[job_id]))
+        if _newest_is_last(tables[job_id]):
+            problems.append(f"{files} contain different scores of the job {job_id}; the later ones, of {sources[job_id][-1]}, are kept")
+        else:
+            # The clock was set between the two, and decides nothing.
+            problems.append(f"{files} contain different scores of the job {job_id} and were skipped: delete the wrong file")
+            broken |= set(sources[job_id])
     # Sorted, so that the content of merged files does not depend on the order in which jobs ended.
-    names = sorted(tables)
+    names = sorted(job_id for job_id in tables if not broken & set(sources[job_id]))
     # Which jobs each source contributes, to know when it may be deleted.
-    used = {path: {job_id for job_id in names if path in sources[job_id]} for path in {*open_ones, *singles.values()} - broken}
+    used = {path: {job_id for job_id in tables if path in sources[job_id]} for path in {*open_ones, *singles.values()} - broken}
     published: set[str] = set()
     targets: set[Path] = set()
     for start in range(0, len(names), max_jobs):
@@ -143,6 +153,25 @@ def _by_job(table: pa.Table) -> Iterable[tuple[str, pa.Table]]:
             start = end
 
 
+def _contradict(parts: list[pa.Table]) -> bool:
+    """Whether copies of one job have rows of one run with different scores, of which readers use none."""
+    if len(parts) == 1 or "status" not in parts[0].column_names:
+        return False
+    scores: dict[str, tuple[object, ...]] = {}
+    for part in parts:
+        ok = part.filter(pc.equal(part["status"], "ok")).select(["run_id", *SCORES])
+        for run_id, *values in zip(*(column.to_pylist() for column in ok.columns), strict=True):
+            if scores.setdefault(run_id, tuple(values)) != tuple(values):
+                return True
+    return False
+
+
+def _newest_is_last(parts: list[pa.Table]) -> bool:
+    """Whether the copy that was stored last was also started last."""
+    *others, last = (max(part["started_at"].to_pylist()) for part in parts)
+    return all(other < last for other in others)
+
+
 def _latest(parts: list[pa.Table]) -> pa.Table:
     """The copy of a job's rows that readers keep among several: the one that was started last."""
     if len(parts) == 1 or "started_at" not in parts[0].column_names:
@@ -156,12 +185,11 @@ def _publish(target: Path, table: pa.Table, jobs: Sequence[str], record: type) -
     Raises:
         StorageError: the file cannot be written, or reads back differently.
     """
-    # The footer lists the jobs, so that a resumed sweep opens one footer per 1,000 jobs in place of 1,000 files.
-    schema = arrow_schema(record).with_metadata({JOBS_KEY: "\n".join(jobs).encode()})
     with replacing(target) as temporary:
-        pq.write_table(table.cast(schema), temporary, compression="zstd")
+        # The footer lists the jobs, so that a resumed sweep opens one footer per 1,000 jobs in place of 1,000 files.
+        write_table(table.cast(arrow_schema(record)), temporary, target, jobs)
         # The sources are deleted afterwards, so nothing is trusted that was not read back.
-        if not _same(pq.ParquetFile(temporary).read(), table):
+        if checksum_of(temporary.read_bytes(), target) is not Checksum.INTACT or not _same(pq.ParquetFile(temporary).read(), table):
             raise OSError(f"{target.name} does not read as it was written")
 
 

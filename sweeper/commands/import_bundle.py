@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sap_core.errors import UserError
-from sap_core.files import replacing, save_json, save_text
+from sap_core.files import replacing, save_json, save_yaml
 from sap_core.records import Planned
 from sweeper.commands.common import examples, key_values
 from sweeper.commands.import_checks import (
@@ -28,13 +28,13 @@ from sweeper.commands.import_checks import (
 )
 from sweeper.config.packages import parse_plugins
 from sweeper.jobs.job import ARTIFACT_LEASE, Job, artifact, read_jobs, write_jobs
+from sweeper.jobs.stored_artifacts import ARTIFACT_FILES, damage, is_complete
 from sweeper.plan.bundle import Bundle, stored_bundles
 from sweeper.store.leases import acquire_all, process_leases
 from sweeper.store.provenance import HOME
-from sweeper.store.store import Store, schema, write_records
+from sweeper.store.store import Store, write_records
 
 KEYS = ("paths.results", "paths.artifacts", "plugins")
-_FILES = {"train": "model.safetensors", "select": "selection.safetensors"}
 _LAST = "last.safetensors"
 
 
@@ -106,7 +106,7 @@ def _import_plan(bundle: Bundle, store: Store) -> None:
     """Adds the bundle's jobs and planned rows to the store; writes nothing if the store contains all of them.
 
     Raises:
-        UserError: the store belongs to another experiment.
+        UserError: the store belongs to another experiment, or its plan is damaged.
     """
     jobs = {job.job_id: job for job in read_jobs(store.jobs, None)} if store.jobs.exists() else {}
     # Rows of two experiments in one store would be reported as one.
@@ -126,7 +126,7 @@ def _import_plan(bundle: Bundle, store: Store) -> None:
     rows |= {row.run_id: row for row in bundle.rows if row.run_id not in rows}
     # An existing configuration is kept: the store continues with it.
     if fresh:
-        save_text(store.root / "config.yaml", bundle.config)
+        save_yaml(store.root / "config.yaml", bundle.config)
     write_jobs(store.jobs, jobs.values())
     write_records(store.plan, list(rows.values()), Planned)
     # Without a key the next start plans again: the store contains more than this bundle's configuration.
@@ -134,9 +134,14 @@ def _import_plan(bundle: Bundle, store: Store) -> None:
 
 
 def _planned(store: Store) -> Iterable[Planned]:
-    import pyarrow.parquet as pq
+    from analysis.store.parquet import UNREADABLE, read_file
 
-    return [Planned(**line) for line in pq.read_table(store.plan, schema=schema(Planned)).to_pylist()] if store.plan.exists() else []
+    try:
+        return [Planned(**line) for line in read_file(store.plan, Planned).to_pylist()] if store.plan.exists() else []
+    except UNREADABLE as error:
+        raise UserError(
+            f"the plan {store.plan} cannot be read ({error}); start the sweep once more, which writes it anew, then import again"
+        ) from error
 
 
 def _import_rows(job: Job, source: Store, store: Store, counts: Counter[str]) -> None:
@@ -171,12 +176,12 @@ def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[st
     """Copies a checkpoint or a selection, its marker last; or the state of an unfinished training, if there is nothing yet."""
     from sap_core.checkpoint import load_state
 
-    name, folder, target = _FILES.get(job.job_type), source / job.job_id, artifacts / job.job_id
+    name, folder, target = ARTIFACT_FILES.get(job.job_type), source / job.job_id, artifacts / job.job_id
     # A training without a marker is unfinished; its last state lets the sweep continue it.
     marker = artifact(source, job.job_id)
     if name is None or not (marker.exists() or (folder / _LAST).exists()):
         return
-    if artifact(artifacts, job.job_id).exists() or (not marker.exists() and (target / _LAST).exists()):
+    if is_complete(artifacts, job.job_id) or (not marker.exists() and (target / _LAST).exists()):
         counts["artifacts stored"] += 1
         return
     # The marker is copied last, because it declares the artifact complete.
@@ -189,6 +194,8 @@ def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[st
         load_state(folder / names[0])
         if marker.exists():
             read_columns(marker)
+            if damage(source, job.job_id):
+                raise ValueError("it is not the file that was stored")
     except (UserError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         _refuse(f"{folder / names[0]} or its {marker.name} is damaged ({' '.join(str(error).split())[:200]})", counts)
         return

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from analysis.store.index import MERGED
+from sap_core.checksum import MERGED
 from sap_core.errors import UserError
 from sap_core.identity import content_id
 from sap_core.records import SCHEMA_VERSION, Point, Row

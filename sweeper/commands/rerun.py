@@ -7,7 +7,6 @@ of parent jobs are used where they exist, and recomputed otherwise.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import os
 import sys
@@ -16,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sap_core.errors import UserError
+from sap_core.errors import DamagedFile, UserError
 from sap_core.files import storing
 from sap_core.records import TIMING_COLUMNS, Row
-from sweeper.commands.common import examples, key_values, store_folder
+from sweeper.commands.common import artifacts_beside, examples, key_values, store_folder
 from sweeper.config.packages import parse_plugins
 from sweeper.jobs.job import Job, SweepPaths, artifact, read_jobs
+from sweeper.jobs.stored_artifacts import damage, is_complete
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
 
@@ -82,9 +82,11 @@ def run(options: argparse.Namespace) -> int:
     job, run_id = find(jobs, run_id, store)
     # Compared with all rows of the job, because a setting's cost depends on the work that it shares.
     stored = {row.run_id: row for row in Store(store).read_rows(job.job_id)}
+    if run_id not in stored and (lost := Store(store).damaged_rows(job.job_id)) is not None:
+        raise UserError(f"{lost}, which contains run {run_id}, is damaged; start the sweep again, which runs its job once more")
     if run_id not in stored:
         raise UserError(f"run {run_id} has no row in {store} yet, so there is nothing to compare with; run its sweep first")
-    paths = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", _artifacts(store)))
+    paths = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", artifacts_beside(store)))
     # A row names the model of its GPU, not its number, so any GPU of this machine will do.
     device = keys.get("backend.device") or (found if (found := stored[run_id].device) in ("cpu", "mps") else "cuda")
     print(f"job {job.job_id} ({job.job_type}, {len(job.runs)} rows): rerun on {device}", file=sys.stderr)
@@ -163,7 +165,7 @@ def format_report(stored: Mapping[str, Row], rerun: Sequence[Row], run_id: str, 
     if len(stored) > 1:
         lines.append(f"  the other {len(stored) - 1} rows of its job: {f'{len(others)} DIFFERENT' if others else 'equal'}")
     if weights != "unknown":
-        lines.append(f"  the network's weights: {'equal' if weights == 'equal' else 'DIFFERENT'} (SHA-256 of model.safetensors)")
+        lines.append(f"  the network's weights: {'equal' if weights == 'equal' else 'DIFFERENT'} (all bits)")
     now = next((one for one in rerun if one.run_id == run_id), None)
     if now is not None:
         pairs = [(column, getattr(row, column), getattr(now, column)) for column in _CONDITIONS]
@@ -182,23 +184,32 @@ def _provide(parent: str, jobs: Mapping[str, Job], paths: SweepPaths, scratch: S
     """Links the artifact of a parent job into the temporary folder, or recomputes it there if it is missing."""
     from sweeper.jobs.run_job import execute
 
-    if artifact(paths.artifacts, parent).exists():
+    if is_complete(paths.artifacts, parent):
         # Linked, not copied: checkpoints may be large, and the store's artifacts are only read.
         (scratch.artifacts / parent).symlink_to(artifact(paths.artifacts, parent).parent.resolve())
     elif not artifact(scratch.artifacts, parent).exists():
         # Recomputed in the temporary folder; the store's artifacts are not written.
-        print(f"the artifact of job {parent} is missing from {paths.artifacts} and is recomputed first", file=sys.stderr)
+        why = damage(paths.artifacts, parent)
+        state = f"cannot be used ({why})" if why else f"is missing from {paths.artifacts}"
+        print(f"the artifact of job {parent} {state} and is recomputed first", file=sys.stderr)
         for ancestor in jobs[parent].parents:
             _provide(ancestor, jobs, paths, scratch, device)
         execute(jobs[parent], scratch, device, jobs_on_device=1)
 
 
 def _same_weights(stored: Path, now: Path) -> str:
+    from sap_core.checkpoint import load_state, same_bits
+
     files = [folder / "model.safetensors" for folder in (stored, now)]
     if not all(file.is_file() for file in files):
         return "unknown"
-    first, second = (hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
-    return "equal" if first == second else "different"
+    try:
+        # The states and not the files, whose headers may be of two versions.
+        first, second = (load_state(file) for file in files)
+    except DamagedFile as error:
+        print(f"the weights are not compared: {error}", file=sys.stderr)
+        return "unknown"
+    return "equal" if same_bits(first, second) else "different"
 
 
 def _folder(keys: Mapping[str, str], key: str, otherwise: Path) -> Path:
@@ -207,10 +218,3 @@ def _folder(keys: Mapping[str, str], key: str, otherwise: Path) -> Path:
 
 def _data() -> Path:
     return (HOME / os.environ.get("SAP_SWEEP_DATA", "data")).resolve()
-
-
-def _artifacts(store: Path) -> Path:
-    """The artifacts folder next to the store, which is the default of sweeps; or else the default of the checkout."""
-    # Sweeps write artifacts beside their store by default.
-    sibling = store.resolve().parent / "artifacts"
-    return sibling if sibling.is_dir() else HOME / "results" / "artifacts"

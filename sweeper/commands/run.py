@@ -7,21 +7,22 @@ torch, and a dry run without Ray.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sap_core import machine
+from sap_core.checksum import is_intact
 from sap_core.errors import UserError
+from sap_core.files import load_json
 from sweeper.commands.common import add_overrides, hydra_arguments
-from sweeper.jobs.job import Job, SweepPaths
+from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.monitor.report import report
 from sweeper.monitor.wandb_mirror import mirroring
 from sweeper.plan.build import check_cells, compose, inspect_and_plan, plan_key, sweep_paths, write_plan
@@ -98,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     # All checks run before the first folder is created.
     plan = inspect_and_plan(composed, cells, paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
-    with store.locked():
+    with store.locked() as check_owned:
         estimator, _ = _estimator(config, cells, paths)
         if config.retry:
             _print_retried(store.retry_failed(job.job_id for job in jobs))
@@ -114,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
         _print_counts(plan)
         with mirroring(config.tracking, paths.store):
-            code = _run(config, jobs, paths, store, estimator)
+            code = _run(config, jobs, paths, store, estimator, check_owned)
         if config.timing == "exclusive":
             _measure_exclusively(jobs, config, paths)
         _print_search_table(config, store)
@@ -183,8 +184,10 @@ def _forecast(plan: Plan, estimator: RuntimeEstimator, store: Store) -> Plan:
     return replace(plan, rows=tuple(with_forecasts(plan.rows, estimator, earlier_forecasts(store.plan), store.statuses())))
 
 
-def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, estimator: RuntimeEstimator) -> int:
-    """Runs the jobs that the store does not contain."""
+def _run(
+    config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, estimator: RuntimeEstimator, check_owned: Callable[[], None]
+) -> int:
+    """Runs the jobs that the store does not contain; `check_owned` raises if the store is not this process's any more."""
     from sweeper.jobs.job_leases import remove_stale_leases
     from sweeper.jobs.results import store_failure
     from sweeper.monitor.progress import Progress
@@ -209,7 +212,13 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
         # Jobs below a job that has been given up become failed rows that name it, so that no planned row is silently absent.
         for orphan, why in schedule.orphans():
             progress.report(orphan, store_failure(orphan, store, "parent", why))
-        backend.run(schedule, progress.report)
+
+        def report(job: Job, result: Result) -> None:
+            progress.report(job, result)
+            # Before the next job starts, which would store its rows in whatever has the store's name by then.
+            check_owned()
+
+        backend.run(schedule, report)
     # A worker that died between storing its rows and releasing its lease leaves one on a finished job.
     remove_stale_leases(jobs, paths, process_leases())
     failed = len(schedule.failed)
@@ -368,8 +377,10 @@ def _complete_plan(store: Store, key: str) -> tuple[int, int] | None:
     A shortcut that avoids planning, which loads torch. A plan.json that is missing or damaged is written again by planning.
     """
     with suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads((store.root / "plan.json").read_text(encoding="utf-8"))
-        if stored["key"] == key:
+        stored = load_json(store.root / "plan.json")
+        # What reports and other commands read is written anew where it is damaged.
+        whole = all(is_intact(path) for path in (store.plan, store.jobs, store.root / "config.yaml"))
+        if stored["key"] == key and whole:
             finished = _finished(store)
             if all(job_id in finished for job_id in stored["jobs"]):
                 return int(stored["rows"]), sum(finished[job_id] == "failed" for job_id in stored["jobs"])

@@ -11,6 +11,7 @@ from sap_core.errors import UserError
 from sweeper.commands.common import examples, key_values, store_folder
 from sweeper.config.schema import TrackingConfig
 from sweeper.monitor.wandb_mirror import SUMMARY, folder_of, mirror, mirrored
+from sweeper.store.config_file import read_config
 from sweeper.store.store import Store
 
 _KEYS = tuple(item.name for item in fields(TrackingConfig) if item.name != "name")
@@ -57,13 +58,11 @@ def settings_for(store: Path, given: dict[str, str]) -> TrackingConfig:
     Raises:
         UserError: a value is out of range, or the configuration cannot be read.
     """
-    import yaml
-
     try:
-        stored = (yaml.safe_load((store / "config.yaml").read_text(encoding="utf-8")) or {}).get("tracking") or {}
+        stored = read_config(store / "config.yaml").get("tracking") or {}
     except FileNotFoundError:
         stored = {}
-    except (OSError, yaml.YAMLError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(
             f"{store / 'config.yaml'} cannot be read ({' '.join(str(error).split())}); start the sweep again to write it"
         ) from error

@@ -12,7 +12,9 @@ from torch import nn
 
 from sap_core.api import Fitted, Task
 from sap_core.checkpoint import load_state, save_state
+from sap_core.errors import DamagedFile
 from sap_core.models.ensemble import Ensemble
+from sweeper.jobs.stored_artifacts import damage
 
 
 def save_model(folder: Path, fitted: Fitted) -> None:
@@ -25,12 +27,24 @@ def save_model(folder: Path, fitted: Fitted) -> None:
 
 
 def load_model(folder: Path, task: Task) -> Fitted:
-    """Load what `save_model` stored, to the task's device and in evaluation mode."""
+    """Load what `save_model` stored, to the task's device and in evaluation mode.
+
+    Raises:
+        DamagedFile: the artifact is missing, or is not the one that was stored.
+    """
+    if why := damage(folder.parent, folder.name):
+        raise DamagedFile(f"{why}; start the sweep again to recompute it")
     # safetensors rather than a pickle: artifacts travel between machines, and reading one must not run code.
     state = load_state(folder / "model.safetensors")
     # The task builds the network, so that the architecture follows from the job's spec and the file need only contain weights.
-    model = Ensemble([task.build(k) for k in range(state["networks"])]) if state["networks"] else task.build(0)
-    model.load_state_dict(state["model"])
+    try:
+        model = Ensemble([task.build(k) for k in range(state["networks"])]) if state["networks"] else task.build(0)
+        model.load_state_dict(state["model"])
+    except (KeyError, TypeError, RuntimeError, AttributeError) as error:
+        raise DamagedFile(
+            f"{folder / 'model.safetensors'} is no network of this job ({' '.join(str(error).split())[:300]}); delete its folder {folder} "
+            "and start the sweep again to recompute it"
+        ) from error
     # Evaluation mode, because corrections and scores use the running statistics of batch norms.
     return Fitted(model.to(task.device).eval(), state.get("per_sample", {}))
 
@@ -41,9 +55,15 @@ def single_network(model: nn.Module) -> nn.Module:
 
 
 def with_selection(task: Task, spec: Mapping[str, Any], artifacts: Path) -> Task:
-    """The task restricted to the training samples that the select job of `spec` kept; unchanged without a selection."""
+    """The task restricted to the training samples that the select job of `spec` kept; unchanged without a selection.
+
+    Raises:
+        DamagedFile: the selection is missing, or is not the one that was stored.
+    """
     if not spec.get("selection"):
         return task
+    if why := damage(artifacts, spec["selection"]["job"]):
+        raise DamagedFile(f"{why}; start the sweep again to recompute it")
     # An index of the training universe names the same sample in every split; a position within `task.train` does not.
     kept = load_state(artifacts / spec["selection"]["job"] / "selection.safetensors")["index"]
     return replace(task, train=task.train.subset(torch.nonzero(torch.isin(task.train.index, kept)).flatten()))

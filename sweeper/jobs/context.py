@@ -20,7 +20,7 @@ from sap_core.api import Corrector, Need, SampleCount, Samples, SelectsSamples, 
 from sap_core.cost import flops_per_sample
 from sap_core.data.assemble import AssembledTask, assemble_task
 from sap_core.data.source import DataSet, audit_file
-from sap_core.errors import UserError
+from sap_core.errors import DamagedFile, UserError
 from sap_core.evaluation.evaluator import Evaluator
 from sap_core.identity import canonical_json
 from sap_core.records import Point
@@ -204,4 +204,7 @@ def failure_of(error: Exception) -> Failure:
     line = " ".join(f"{name}: {text}".strip(": ").split())
     # Divergence is a result of the setting and is final; the other types are retried at the next start (`Store.MAX_ATTEMPTS`).
     error_type = "oom" if out_of_memory else "diverged" if isinstance(error, FloatingPointError) else "error"
+    # Not an attempt of this job: the next start makes the artifact again, and then runs it.
+    if isinstance(error, DamagedFile):
+        error_type = "parent"
     return Failure(error_type, f"{line}{where}", "".join(traceback.format_exception(error)))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sap_core.errors import UserError
-from sap_core.files import replacing
+from sap_core.checksum import ZEROS, Checksum, checksum, seal
+from sap_core.errors import DamagedFile, UserError
+from sap_core.files import CHECKSUM_KEY, DAMAGED, replacing
 from sap_core.records import Row
 from sweeper.config.packages import refuse_foreign_targets
 from sweeper.jobs.forms import job_problem
@@ -107,15 +108,18 @@ _EMPTY: dict[str, Any] = {
 
 
 # Recognised by their beginning, so that no line is parsed only to be skipped.
-_OTHER_LINES = ('{"bundle":', '{"planned":')
-"""Beginnings of the lines of a bundle that are not jobs."""
+_OTHER_LINES = ('{"blake2b":', '{"bundle":', '{"planned":')
+"""Beginnings of the lines that are not jobs: the checksum, and those of a bundle."""
 
 
 def write_jobs(path: Path, jobs: Iterable[Job]) -> None:
-    """Write one JSON line per job, parents first."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        # A generator: the text of all jobs is never in memory at once.
-        file.writelines(f"{job.to_json()}\n" for job in jobs)
+    """Write a line with the file's checksum (`sap_core.checksum`), then one JSON line per job, parents first."""
+    with replacing(path) as temporary:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({CHECKSUM_KEY: ZEROS}) + "\n")
+            # A generator: the text of all jobs is never in memory at once.
+            file.writelines(f"{job.to_json()}\n" for job in jobs)
+        seal(temporary, path, ".jsonl")
 
 
 def checked_job(value: Any, plugins: Sequence[str] | None, where: str) -> Job:
@@ -153,6 +157,11 @@ def read_jobs(path: Path, plugins: Sequence[str] | None) -> Iterator[Job]:
     if path.exists() and not path.is_file():
         raise UserError(f"the job file {path} is no regular file; give a STORE/jobs.jsonl that sap-sweep wrote, or a bundle")
     try:
+        # Before the first job is started: a flipped bit may be another learning rate.
+        if checksum(path, ".jsonl") is Checksum.DAMAGED and path.stat().st_size:
+            raise DamagedFile(
+                f"the job file {path} cannot be read ({DAMAGED}); start the sweep again, which writes it anew, or copy the file once more"
+            )
         # Undecodable bytes are replaced, so that a binary file is reported as an invalid line and not as a UnicodeDecodeError.
         with path.open(encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
@@ -161,9 +170,10 @@ def read_jobs(path: Path, plugins: Sequence[str] | None) -> Iterator[Job]:
                     continue
                 try:
                     yield checked_job(json.loads(line), plugins, f"{path}, line {number},")
-                except (ValueError, TypeError, KeyError, RecursionError) as error:
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                    why = " ".join(str(error).split())[:200]
                     raise UserError(
-                        f"{path}, line {number}, is not a job ({error}); give a STORE/jobs.jsonl that sap-sweep wrote, or a bundle"
+                        f"{path}, line {number}, is not a job ({why}); give a STORE/jobs.jsonl that sap-sweep wrote, or a bundle"
                     ) from error
     except OSError as error:
         raise UserError(
@@ -189,3 +199,4 @@ class Result:
     error_type: str | None = None
     best: dict[str, float] = field(default_factory=dict)  # method -> best validation score on the given labels
     train_acc: float | None = None
+    note: str | None = None  # a sentence for the user about a job that is ok

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from sap_core.errors import StorageError, UserError
 from sap_core.evaluation import decision_boundary
 from sap_core.evaluation.evaluator import Evaluator, Scores
 from sap_core.evaluation.family import run_family
-from sap_core.files import save_json
+from sap_core.files import load_json, storing
 from sap_core.records import Point
 from sweeper.jobs.artifacts import load_model, save_model, single_network, with_selection
 from sweeper.jobs.context import (
@@ -36,8 +36,9 @@ from sweeper.jobs.context import (
     used_information,
 )
 from sweeper.jobs.cost_columns import cost_columns, cost_points
-from sweeper.jobs.job import Job
+from sweeper.jobs.job import Job, artifact
 from sweeper.jobs.run_context import JobRun
+from sweeper.jobs.stored_artifacts import ARTIFACT_FILES, damage, set_aside, write_marker
 
 Log = Callable[[str], None]
 
@@ -65,7 +66,7 @@ def _train(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None
     """Train a baseline: a checkpoint and one row."""
     spec, folder = job.spec, context.artifacts / job.job_id
     # The artifact contains the columns of the row, so that other sweeps need not train or score the baseline a second time.
-    if not (folder / "meta.json").exists():
+    if _is_missing(job, context, log):
         prepared, evaluator = prepared_data(spec, context)
         task = with_selection(prepared.task, spec, context.artifacts)
         run = JobRun(CostMeter(device=context.device), folder / "last.safetensors", context.stop, log, label_precision(evaluator))
@@ -85,23 +86,33 @@ def _train(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None
         # Raises if another process has taken the job over in the meantime: the artifact is then the other's to write.
         context.stop()
         save_model(folder, fitted)
-        meta = {
+        made: dict[str, Any] = {
             "columns": {**facts, **scores, **cost_columns(cost, context.device, context.jobs_on_device)},
             "started_at": started_at,
             "curve": [*run.curve(), *_transitions(prepared), *boundary, *cost_points(cost)],
         }
         # meta.json last: its presence means that the artifact is complete, so the checkpoint is needed until then.
-        save_json(folder / "meta.json", meta)
+        write_marker(folder / "meta.json", (ARTIFACT_FILES["train"],), {"job_id": job.job_id, **made})
         run.delete_checkpoint()
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    meta = load_json(folder / "meta.json")
     outcome.columns[0], outcome.scored[0], outcome.started_at = meta["columns"], True, meta["started_at"]
     outcome.points = _own_points(job, meta["curve"])
+
+
+def _is_missing(job: Job, context: JobContext, log: Log) -> bool:
+    """Whether the job has to make its artifact. A damaged one is set aside."""
+    # The caller's lease on the artifact keeps other sweeps from making it at the same time.
+    if why := damage(context.artifacts, job.job_id):
+        log(f"{why}; it is set aside and computed again")
+        with storing(context.artifacts):
+            set_aside(context.artifacts, job.job_id)
+    return not artifact(context.artifacts, job.job_id).exists()
 
 
 def _select(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None:
     """Select training samples: the kept indices and every sample's score, and one row."""
     spec, folder = job.spec, context.artifacts / job.job_id
-    if not (folder / "meta.json").exists():
+    if _is_missing(job, context, log):
         prepared, evaluator = prepared_data(spec["baseline"], context)
         run = JobRun(CostMeter(device=context.device), folder / "last.safetensors", context.stop, log, label_precision(evaluator))
         pruner: Pruner = construct(spec["pruner"])
@@ -120,8 +131,9 @@ def _select(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> Non
             **_kept_noise_rate(evaluator, selection.index),
             **cost_columns(cost, context.device, context.jobs_on_device),
         }
-        save_json(folder / "meta.json", {"columns": columns, "curve": cost_points(cost)})
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        content = {"job_id": job.job_id, "columns": columns, "curve": cost_points(cost)}
+        write_marker(folder / "meta.json", (ARTIFACT_FILES["select"],), content)
+    meta = load_json(folder / "meta.json")
     outcome.columns[0], outcome.scored[0] = meta["columns"], True
     outcome.points = _own_points(job, meta.get("curve", []))
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sap_core.api import State, Stopped
 from sap_core.checkpoint import load_state, save_state
 from sap_core.cost import CostMeter, CostRecord
+from sap_core.errors import DamagedFile
 from sap_core.records import Point
 
 # Short epochs would otherwise spend their time on writing checkpoints. A longer interval would lose more work to a kill.
@@ -57,13 +58,21 @@ class JobRun:
         self._interval = float(os.environ.get("SAP_SWEEP_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
 
     def saved_state(self) -> State | None:
-        """The state of the checkpoint, if there is one; also restores the curve and the cost recorded so far."""
+        """The state of the checkpoint; also restores the curve and the cost recorded so far. None if it is missing or damaged."""
         if self._checkpoint is None or not self._checkpoint.exists():
             return None
-        stored = load_state(self._checkpoint)
-        # Curve and cost continue where they were, so that a resumed run reports the same as an uninterrupted one.
-        self.points = [(name, step, value) for name, step, value in json.loads(stored["curve"])]
-        self.meter.records += [CostRecord(phase, tuple(users), *amounts) for phase, users, *amounts in json.loads(stored["spent"])]
+        try:
+            stored = load_state(self._checkpoint)
+            # Curve and cost continue where they were, so that a resumed run reports the same as an uninterrupted one.
+            points = [(str(name), int(step), float(value)) for name, step, value in json.loads(stored["curve"])]
+            records = [CostRecord(phase, tuple(users), *amounts) for phase, users, *amounts in json.loads(stored["spent"])]
+        except (DamagedFile, ValueError, KeyError, TypeError) as error:
+            # Nothing is lost but time: the computation starts over and reports the same.
+            self._log(f"{error}; the computation starts from its beginning")
+            self.delete_checkpoint()
+            return None
+        self.points = points
+        self.meter.records += records
         self._log(f"resumes at epoch {int(stored['number']) + 1}")
         state: State = stored["state"]
         return state

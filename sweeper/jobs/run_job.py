@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,10 +29,11 @@ from sap_core.files import storing
 from sap_core.records import Row
 from sweeper.config.target import check_components
 from sweeper.jobs.context import AskTellFactory, Failure, JobContext, JobOutcome, free_memory
-from sweeper.jobs.job import Job, Result, SweepPaths, artifact
+from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.jobs.job_leases import lease_paths
 from sweeper.jobs.job_types import run_job_type
 from sweeper.jobs.results import job_log, store_failure, summarise
+from sweeper.jobs.stored_artifacts import changed_since, is_complete
 from sweeper.store.leases import Lease, Leases, acquire_all, process_leases
 from sweeper.store.provenance import commit
 from sweeper.store.store import Store
@@ -113,7 +114,7 @@ def _known_result(job: Job, paths: SweepPaths, known_failures: int | None) -> Re
     store = Store(paths.store)
     done = store.is_done(job.job_id)
     # Rows alone do not suffice for a job that others read: its checkpoint may have been deleted since.
-    complete = done and (job.job_type in ("tune", "search") or artifact(paths.artifacts, job.job_id).exists())
+    complete = done and (job.job_type in ("tune", "search") or is_complete(paths.artifacts, job.job_id))
     # Several workers share a plan: a job that failed in one of them is not tried by each of the others in the same start.
     failed_since = not done and known_failures is not None and store.attempts(job.job_id) > known_failures
     return summarise(job, store.read_rows(job.job_id), 0.0) if complete or failed_since else None
@@ -199,8 +200,45 @@ def _run(
             store.write_series(job.job_id, outcome.points)
             store.write_rows(rows)
         result = summarise(job, rows, time.monotonic() - start)
+        if done and not outcome.failure:
+            result = replace(result, note=_difference(store.read_rows(job.job_id), rows, changed_since(paths.artifacts, job.job_id)))
+            if result.note:
+                log.warning("%s", result.note)
         log.info("%s: %d rows, %d failed, %.1f s", result.status, result.rows, result.failed, result.seconds)
     return result
+
+
+_COMPARED = ("train_acc", "val_noisy_acc", "val_clean_acc", "test_acc", "val_noisy_r2", "val_clean_r2", "test_r2", "kept_noise_rate")
+"""Columns in which a repeated job has to agree with its stored row."""
+
+
+def _difference(stored: list[Row], repeated: list[Row], changed: bool) -> str | None:
+    """What to tell about an artifact that was computed again and differs from the one before; None if nothing shows a difference.
+
+    Args:
+        stored: the rows of the job, which stay.
+        repeated: the rows of the repetition.
+        changed: whether the artifact's files differ from the former ones, as far as these are known.
+    """
+    # The same code, seed, device and number of threads give the same bits.
+    before = {row.run_id: row for row in stored}
+    columns = [
+        name
+        for row in repeated
+        for name in _COMPARED
+        if row.run_id in before and getattr(row, name) is not None and getattr(before[row.run_id], name) not in (None, getattr(row, name))
+    ]
+    if not columns and not changed:
+        return None
+    what = (
+        f"its {columns[0]} is {getattr(repeated[0], columns[0])} and was {getattr(stored[0], columns[0])}" if columns else "its bits differ"
+    )
+    return (
+        f"{repeated[0].job_id} was computed again and is not what it was "
+        f"({what}; commit {stored[0].commit} then, {repeated[0].commit} now): rows that were computed from it before stay as they are and "
+        "belong to the former network; to compute all of them from one network, run the sweep into a new folder with paths.results=DIR "
+        "and paths.artifacts=DIR"
+    )
 
 
 def _description(job: Job, device: torch.device) -> str:

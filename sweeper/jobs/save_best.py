@@ -26,14 +26,17 @@ from sap_core.checkpoint import save_state
 from sap_core.construct import construct, is_entry
 from sap_core.data.source import named_classes
 from sap_core.errors import StorageError
-from sap_core.files import save_json, storing
+from sap_core.files import load_json, storing
 from sap_core.records import Row
 from sweeper.jobs.context import JobContext
-from sweeper.jobs.job import Job, SweepPaths, artifact
+from sweeper.jobs.job import Job, SweepPaths
 from sweeper.jobs.job_types import recompute_setting
 from sweeper.jobs.run_job import configure_torch, execute
 from sweeper.jobs.searches import SearchKey, every_setting_failed, group_searches, search_rows
+from sweeper.jobs.stored_artifacts import damage_of, is_complete, write_marker
 from sweeper.store.store import Store
+
+_MODEL = "model.safetensors"
 
 # Accuracies differ by at least one sample over the size of the validation set; anything above rounding is another network.
 _TOLERANCE = 1e-9
@@ -131,11 +134,15 @@ def _score(row: Row, column: str) -> float | None:
 
 
 def _stored_run(folder: Path) -> str | None:
-    """The id of the run whose complete network is stored in `folder`."""
+    """The id of the run whose complete and intact network is stored in `folder`."""
+    marker = folder / "meta.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         # Both files: one of them alone is the remainder of an interrupted deletion or of a failed copy.
-        if (folder / "model.safetensors").exists():
-            return str(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["run_id"])
+        if (folder / _MODEL).exists() and marker.exists():
+            if why := damage_of(marker, (_MODEL,), {}):
+                print(f"{why}; the network is computed again", file=sys.stderr)
+                return None
+            return str(load_json(marker)["run_id"])
     return None
 
 
@@ -183,8 +190,8 @@ def _store_network(search: FinishedSearch, folder: Path, jobs: dict[str, Job], p
         return False
     with storing(paths.store):
         _delete_network(folder)
-        save_state(folder / "model.safetensors", weights)
-        save_json(folder / "meta.json", _meta(search, job, row, paths.data))
+        save_state(folder / _MODEL, weights)
+        write_marker(folder / "meta.json", (_MODEL,), _meta(search, job, row, paths.data))
     return True
 
 
@@ -192,7 +199,7 @@ def _restore_artifacts(job: Job, jobs: dict[str, Job], paths: SweepPaths, device
     """Recompute the artifacts that the job reads and that have been deleted since; stored rows are not changed."""
     for parent in job.parents:
         # Recursive, because the network that a selection was made by may have been deleted together with the baseline.
-        if not artifact(paths.artifacts, parent).exists():
+        if not is_complete(paths.artifacts, parent):
             _restore_artifacts(jobs[parent], jobs, paths, device)
             execute(jobs[parent], paths, device)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from sap_core.errors import StorageError
-from sap_core.files import save_json
+from sap_core.files import load_json, save_json
 from sap_core.identity import content_id
 from sap_core.records import Row
 from sweeper.jobs.job import Job
@@ -52,7 +51,7 @@ def failed_searches(jobs: Iterable[Job], store: Store) -> list[str]:
     """
     record, state = store.root / RECORD, _state(store)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads(record.read_text(encoding="utf-8"))
+        stored = load_json(record)
         if stored["state"] == state:
             return list(map(str, stored["failed"]))
     found = list(_failed(jobs, store))

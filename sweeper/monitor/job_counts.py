@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from analysis.store.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
+from sap_core.records import Planned
 from sweeper.store.store import MAX_ATTEMPTS, Store
 
 # Each costs the reading of a file; more lines than fit a screen help nobody.
@@ -36,17 +37,18 @@ def sweep_counts(store: Store) -> SweepCounts:
         UserError: the store has no readable plan, or another schema version.
     """
     # pyarrow is imported in functions, so that `sap-slurm` starts without it
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from analysis.store.parquet import UNREADABLE, read_file
 
     store.check_version()
     try:
-        # Three columns of many: Parquet does not read the others.
-        plan = pq.read_table(store.plan, columns=["job_id", "job_type", "forecast_flops"]).to_pydict()
-    except (pa.ArrowException, OSError) as error:
+        # Three columns of many: Parquet does not decode the others.
+        plan = read_file(store.plan, Planned, frozenset({"job_id", "job_type", "forecast_flops"})).to_pydict()
+    except FileNotFoundError as error:
         raise UserError(
-            f"{store.root} is not a store: {store.plan.name} cannot be read; give the results folder of a sweep, such as results/demo"
+            f"{store.root} is not a store: it has no {store.plan.name}; give the results folder of a sweep, such as results/demo"
         ) from error
+    except UNREADABLE as error:
+        raise UserError(f"the plan {store.plan} cannot be read ({error}); start the sweep again, which writes it anew") from error
     types: dict[str, str] = {}
     flops: dict[str, float] = defaultdict(float)
     unknown = False
@@ -70,12 +72,11 @@ def sweep_counts(store: Store) -> SweepCounts:
 
 def job_of_run(store: Store) -> dict[str, str]:
     """Run id -> id of the job that writes its row; empty without a readable plan."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from analysis.store.parquet import UNREADABLE, read_file
 
     try:
-        plan = pq.read_table(store.plan, columns=["run_id", "job_id"]).to_pydict()
-    except (pa.ArrowException, OSError):
+        plan = read_file(store.plan, Planned, frozenset({"run_id", "job_id"})).to_pydict()
+    except UNREADABLE:
         return {}
     return dict(zip(plan["run_id"], plan["job_id"], strict=True))
 

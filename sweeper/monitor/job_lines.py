@@ -21,8 +21,9 @@ def result_line(job: Job, result: Result) -> str:
 
 
 def error_suffix(result: Result) -> str:
-    """The error type and message, to be appended to `result_line`; "" for a successful job."""
-    return f"; {result.error_type}: {result.error}" if result.error else ""
+    """The error type and message, or the note, to be appended to `result_line`; "" if there is neither."""
+    note = f"; note: {result.note}" if result.note else ""
+    return f"; {result.error_type}: {result.error}{note}" if result.error else note
 
 
 def format_duration(seconds: float | None) -> str:

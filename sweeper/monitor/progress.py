@@ -101,7 +101,7 @@ class Progress:
         line = result_line(job, result) + error_suffix(result)
         self._event(line)
         # Only rare and important events are printed above the display; the log has all of them.
-        if result.train_acc is not None or result.status == "failed":
+        if result.train_acc is not None or result.status == "failed" or result.note:
             # Error messages may contain [brackets].
             self._console.print(line, markup=False, soft_wrap=True)
         self._draw()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import UserError
-from sap_core.files import save_json, save_text
+from sap_core.files import save_json, save_yaml
 from sap_core.identity import content_id
 from sap_core.records import Planned
 from sweeper.jobs.job import SweepPaths, write_jobs
@@ -211,7 +211,7 @@ def write_plan(store: Store, plan: Plan, composed: Composed, key: str) -> None:
     from omegaconf import OmegaConf
 
     # The stored configuration describes the sweep; a later start from it must not retry once more.
-    save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"retry": None})))
+    save_yaml(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"retry": None})))
     write_jobs(store.jobs, plan.jobs)
     write_records(store.plan, plan.rows, Planned)
     save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sap_core.checksum import DIGITS, ZEROS, Checksum, checksum_of, seal
 from sap_core.errors import UserError
-from sap_core.files import replacing, save_text
+from sap_core.files import CHECKSUM_KEY, DAMAGED, replacing, save_text
 from sap_core.records import SCHEMA_VERSION, Planned
 from sweeper.config.schema import ORDERS, is_name
 from sweeper.jobs.forms import record_problem
@@ -25,6 +27,11 @@ FORMAT_VERSION = 2
 """Raise it together with `sap_core.records.SCHEMA_VERSION`, which the rows of a bundle follow."""
 FOLDER = "bundles"
 """Folder of a store with the bundles that filled it."""
+
+_FORMAT = ".jsonl"
+
+_BEGINNING = re.compile(rf'\{{("{CHECKSUM_KEY}": ".{{{DIGITS}}}", )?"bundle":')
+"""How the header of a bundle begins."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,14 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
     header = {name: value for name, value in vars(bundle).items() if name not in ("jobs", "rows")}
     counts = {"bundle": FORMAT_VERSION, "num_jobs": len(bundle.jobs), "num_rows": len(bundle.rows)}
     # One JSON object per line, so that no text of the whole bundle is built, and a diff shows single jobs.
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(counts | header, sort_keys=True) + "\n")
-        file.writelines(f"{job.to_json()}\n" for job in bundle.jobs)
-        file.writelines(f"{json.dumps({'planned': asdict(row)}, sort_keys=True)}\n" for row in bundle.rows)
+    with replacing(path) as temporary:
+        with temporary.open("w", encoding="utf-8") as file:
+            # The checksum is the first of the sorted keys, which is where `sap_core.checksum` expects it.
+            file.write(json.dumps(counts | header | {CHECKSUM_KEY: ZEROS}, sort_keys=True) + "\n")
+            file.writelines(f"{job.to_json()}\n" for job in bundle.jobs)
+            file.writelines(f"{json.dumps({'planned': asdict(row)}, sort_keys=True)}\n" for row in bundle.rows)
+        # The format is that of a job file, whatever name the user chooses.
+        seal(temporary, path, _FORMAT)
 
 
 def is_bundle(path: Path) -> bool:
@@ -62,7 +73,7 @@ def is_bundle(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             # 64 characters, because a file that is no bundle may have a first line of any length.
-            return file.readline(64).startswith('{"bundle":')
+            return _BEGINNING.match(file.readline(64)) is not None
     except OSError:
         return False
 
@@ -81,13 +92,17 @@ def read_bundle(path: Path, plugins: Sequence[str] = ()) -> Bundle:
     if path.exists() and not path.is_file():
         raise UserError(f"the bundle {path} is no regular file; {remedy}")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        data = path.read_bytes()
+        lines = data.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the bundle {path} cannot be read ({error}); {remedy}") from error
     try:
         # The header is parsed before the jobs, but its version is compared after them: a bundle of another version may fail to parse at
         # all, and both errors have the same remedy.
+        if checksum_of(data, path, _FORMAT) is Checksum.DAMAGED and data:
+            raise ValueError(DAMAGED)
         header: dict[str, Any] = json.loads(lines[0]) if lines else {}
+        header.pop(CHECKSUM_KEY, None)
         version, num_jobs, num_rows = (header.pop(name) for name in ("bundle", "num_jobs", "num_rows"))
         values = [json.loads(line) for line in lines[1:]]
         jobs = tuple(

@@ -8,7 +8,6 @@ million images again.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import warnings
@@ -27,7 +26,7 @@ from sap_core.data.prepare import SETS
 from sap_core.data.prepare import prepare as build_layout
 from sap_core.data.source import DataNoise, DataSet, Downloads, ListsFiles, NoiseKind
 from sap_core.errors import UserError
-from sap_core.files import save_json
+from sap_core.files import load_json, save_json
 from sap_core.identity import content_id
 from sap_core.models.pretrained import load_state_strictly, weights_file
 from sweeper.config.component import Component, parse_component
@@ -184,7 +183,7 @@ def _state(path: Path, depth: int) -> list[Any]:
 
 def _recorded_state(record: Path) -> str | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        state: str = json.loads(record.read_text(encoding="utf-8"))["files"]
+        state: str = load_json(record)["files"]
         return state
     return None
 

@@ -20,6 +20,7 @@ from sweeper.jobs.job import Job, SweepPaths, read_jobs, write_jobs
 from sweeper.plan.build import check_cells, compose, inspect_and_plan, narrowed, needed_cells, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import filter_jobs, parse_filter
 from sweeper.scheduling.schedule import Schedule
+from sweeper.store.config_file import read_config
 from sweeper.store.credentials import secrets
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
@@ -100,10 +101,6 @@ def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, argum
     Raises:
         UserError: the store contains no plan, or other keys are overridden.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     store = store.resolve()
     if not (store / "config.yaml").is_file() or not (store / "jobs.jsonl").is_file():
         raise UserError(f"{store} contains no planned sweep (config.yaml and jobs.jsonl); name an experiment, as in experiment=demo")
@@ -118,12 +115,12 @@ def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, argum
             "paths.artifacts= and plugins= are allowed"
         )
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(store / "config.yaml"))
+        config = read_config(store / "config.yaml")
         configured = dict(config.get("paths") or {}) | dict(override.removeprefix("paths.").split("=", 1) for override in overrides)
         name, order = str(config["name"]), str(config.get("order", "cells"))
         if not is_name(name) or order not in ORDERS:
             raise ValueError(f"name={name[:100]!r} or order={order[:100]!r} has a form that sap-sweep does not write")
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{store / 'config.yaml'} cannot be read ({' '.join(str(error).split())}); submit the experiment again to write it"
         ) from error
@@ -156,8 +153,6 @@ def changed_keys(store: Path, arguments: Sequence[str]) -> list[str]:
     Returns:
         `KEY: stored -> today` for each difference, or one sentence if they cannot be compared.
     """
-    from omegaconf import OmegaConf
-
     if CONFIG_DIR in arguments:
         return ["not compared with today's configuration: it was submitted with a --config-dir, whose path the store does not contain"]
     try:
@@ -165,7 +160,10 @@ def changed_keys(store: Path, arguments: Sequence[str]) -> list[str]:
         now = _flat(compose(arguments).raw)
     except UserError as error:
         return [f"the arguments of its first submission are no longer valid: {error}"]
-    then = _flat(OmegaConf.to_container(OmegaConf.load(store / "config.yaml")))
+    try:
+        then = _flat(read_config(store / "config.yaml"))
+    except (OSError, ValueError) as error:
+        return [f"not compared with today's configuration: {store / 'config.yaml'} cannot be read ({error})"]
     # Folders and resources change no result, and may differ between machines.
     ignored = ("paths.", "backend.", "dry_run", "retry")
     keys = sorted(key for key in {*now, *then} if not key.startswith(ignored) and now.get(key) != then.get(key))

@@ -6,13 +6,12 @@ Raised shares are stored in the sweep's folder, so that a restarted sweep does n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from sap_core.files import save_json, storing
+from sap_core.files import load_json, save_json, storing
 from sweeper.jobs.job import Job
 
 FULL_GPU = 1.0
@@ -90,5 +89,5 @@ def jobs_per_device(share: float) -> int:
 def _read(path: Path) -> dict[str, float]:
     """The shares raised in earlier starts; a damaged file counts as missing, because the shares can be learned anew."""
     with suppress(OSError, ValueError, AttributeError, TypeError):
-        return {str(key): min(FULL_GPU, float(share)) for key, share in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {str(key): min(FULL_GPU, float(share)) for key, share in load_json(path).items()}
     return {}

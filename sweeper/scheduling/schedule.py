@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from sweeper.jobs.job import Job, Result, artifact
+from sweeper.jobs.job import Job, Result
+from sweeper.jobs.stored_artifacts import is_complete
 
 Report = Callable[[Job, Result], None]
 
@@ -276,13 +277,13 @@ def _longest_chains(jobs: Iterable[Job]) -> dict[str, float]:
 
 
 def _missing_artifacts(jobs: Mapping[str, Job], finished: Mapping[str, str], artifacts: Path) -> set[str]:
-    """Stored jobs whose artifact is missing (deleted, or on another disk) although a remaining job reads it."""
+    """Stored jobs whose artifact is missing (deleted, or on another disk) or damaged although a remaining job reads it."""
     lost: set[str] = set()
     needed: set[str] = set()
     # Children before parents: a recomputed job needs its own parents' artifacts, too.
     for job in reversed(list(jobs.values())):
-        missing = finished.get(job.job_id) == "ok" and not artifact(artifacts, job.job_id).exists()
-        if job.job_id in needed and missing:
+        # Looked at only if needed, because the complete file is read.
+        if job.job_id in needed and finished.get(job.job_id) == "ok" and not is_complete(artifacts, job.job_id):
             lost.add(job.job_id)
         if job.job_id in lost or job.job_id not in finished:
             needed.update(job.parents)

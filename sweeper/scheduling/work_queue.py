@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sap_core.errors import UserError
-from sweeper.jobs.job import Job, Result, SweepPaths, artifact
+from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.jobs.results import store_failure
+from sweeper.jobs.stored_artifacts import is_complete
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import Store
 
@@ -98,7 +99,7 @@ class WorkQueue:
             for job in [*schedule.deferred.values(), *schedule.waiting.values()]:
                 status = statuses.get(job.job_id)
                 # The artifact is checked, too: a stored job may be recomputed by its owner because its checkpoint was deleted.
-                if status == "ok" and (job.job_type in ("tune", "search") or artifact(self._artifacts, job.job_id).exists()):
+                if status == "ok" and (job.job_type in ("tune", "search") or is_complete(self._artifacts, job.job_id)):
                     schedule.finish(job.job_id, True)
                 elif status == "failed" and self._store.attempts(job.job_id) > self.known_failures.get(job.job_id, 0):
                     schedule.finish(job.job_id, False, "failed in another process")
@@ -139,12 +140,14 @@ def shard_of(jobs: Sequence[Job], shard: str) -> list[Job]:
 
 
 def retraining_message(job_ids: frozenset[str]) -> str | None:
-    """A message about stored jobs that are rerun because their artifacts are missing and a remaining job reads them."""
+    """A message about stored jobs that are rerun because their artifacts are missing or damaged and a remaining job reads them."""
     if not job_ids:
         return None
     names = ", ".join(sorted(job_ids)[:3]) + (", ..." if len(job_ids) > 3 else "")
     what, them = ("the checkpoint of 1 job is", "it") if len(job_ids) == 1 else (f"the checkpoints of {len(job_ids)} jobs are", "them")
-    return f"{what} missing and will be recomputed first, because remaining jobs read {them} ({names}); stored rows are not changed"
+    return (
+        f"{what} missing or damaged and will be recomputed first, because remaining jobs read {them} ({names}); stored rows are not changed"
+    )
 
 
 def _parse_shard(shard: str) -> tuple[int, int]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 from rich import box
 from rich import table as rich_table
 from rich.console import Console
@@ -29,6 +28,7 @@ from sweeper.config.schema import Config, SearchConfig
 from sweeper.search.replay import RULE, FinishedGrid, finished_grids, replay, replay_budgets
 from sweeper.search.samplers import check_sampler
 from sweeper.search.trial_search import resource_levels
+from sweeper.store.config_file import read_config
 
 _QUANTILES = (0.1, 0.9)
 
@@ -123,9 +123,10 @@ def _stored_domains(store: Path, method: str, space: str | None) -> dict[str, An
     """The domains of a space in the store's configuration."""
     try:
         # The order of the domains determines the grid indices, and only the configuration has it.
-        plain: Any = OmegaConf.to_container(OmegaConf.load(store / "config.yaml"))
-        domains: dict[str, Any] = plain["method"][method]["spaces"][space]
-    except (OSError, KeyError, TypeError) as error:
+        domains: dict[str, Any] = read_config(store / "config.yaml")["method"][method]["spaces"][space]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{store}/config.yaml cannot be read ({error}); start the sweep again to write it") from error
+    except (KeyError, TypeError) as error:
         raise UserError(f"{store}/config.yaml does not define space '{space}' of '{method}'; start the sweep again to write it") from error
     return domains
 

@@ -39,6 +39,9 @@ from sap_core.machine import boot_id, start_time
 LEASE_SECONDS = 120.0
 """Default duration: a lease expires when its counter has not changed for this long."""
 
+MAX_SECONDS = 7 * 24 * 3600.0
+"""Longest duration that is accepted from the file of another process."""
+
 RENEWALS = 8
 """Number of renewals per duration."""
 
@@ -112,7 +115,10 @@ class Leases:
             return True
         # The owner's duration, not the observer's: only the owner knows how often it renews.
         duration = content.get("lease")
-        return now - since >= (duration if isinstance(duration, int | float) else self.duration)
+        # A damaged lease may name any: with NaN or infinity it would never expire.
+        if not isinstance(duration, int | float) or not 0 < duration <= MAX_SECONDS:
+            duration = self.duration
+        return now - since >= duration
 
     def _keep(self, lease: Lease) -> None:
         with self._lock:
@@ -325,13 +331,13 @@ def _file(path: Path, number: int) -> Path:
 
 
 def _is_lease(name: str) -> bool:
-    return name.endswith(_SUFFIX) and not name.startswith(".") and name.removesuffix(_SUFFIX).rpartition(".")[2].isdigit()
+    return name.endswith(_SUFFIX) and not name.startswith(".") and name.removesuffix(_SUFFIX).rpartition(".")[2].isdecimal()
 
 
 def _number(entry: str, name: str) -> int:
     """The number of a lease on `name`; 0 for other files."""
     middle = entry.removeprefix(f"{name}.").removesuffix(_SUFFIX)
-    return int(middle) if entry == f"{name}.{middle}{_SUFFIX}" and middle.isdigit() else 0
+    return int(middle) if entry == f"{name}.{middle}{_SUFFIX}" and middle.isdecimal() else 0
 
 
 def _newest(path: Path) -> tuple[int, str]:
@@ -351,7 +357,7 @@ def _read(path: Path) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         value = json.loads(text)
         if isinstance(value, dict):
             return value

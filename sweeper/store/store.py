@@ -14,15 +14,15 @@ A job with an ok file is done. Diverged settings are final: they are failed rows
 from __future__ import annotations
 
 import errno
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from analysis.store import index
+from sap_core.checksum import MERGED, is_intact
 from sap_core.errors import StorageError, UserError
 from sap_core.files import replacing
 from sap_core.records import Planned, Point, Row, Timing, column_types
@@ -69,9 +69,12 @@ class Store:
         index.check_version(self.root)
 
     def is_done(self, job_id: str) -> bool:
-        """Whether the complete rows of the job are stored."""
+        """Whether the complete rows of the job are stored, in a file that agrees with its checksum."""
         # The job's own file first: asking for it costs less than the footers of merged files.
-        return (self.rows / f"{job_id}.ok.parquet").exists() or job_id in index.merged(self.rows)
+        if is_intact(self.rows / f"{job_id}.ok.parquet"):
+            return True
+        merged = index.merged(self.rows).get(job_id)
+        return merged is not None and is_intact(merged)
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         """Store the rows of one job: as failed if any row failed for a reason other than divergence.
@@ -105,6 +108,11 @@ class Store:
                 # `sap-sweep compact` merged it in the meantime.
                 return self.read_rows(job_id)
         return []
+
+    def damaged_rows(self, job_id: str) -> Path | None:
+        """The file with the rows of a job, if it differs from its checksum."""
+        found = (self.rows / f"{job_id}.ok.parquet", index.merged(self.rows).get(job_id), self.rows / f"{job_id}.failed.parquet")
+        return next((path for path in found if path is not None and path.exists() and not is_intact(path)), None)
 
     def read_series(self, job_id: str) -> list[Point]:
         """The points of one job; [] if it has none or its file is damaged."""
@@ -162,15 +170,15 @@ class Store:
         done: dict[str, str] = {}
         problems: list[str] = []
         # Merged files first: a job in a damaged one must not count as done below.
-        for path in self.rows.glob(f"{index.MERGED}*.parquet"):
-            if not index.jobs_in(path) and _set_aside(path):
+        for path in self.rows.glob(f"{MERGED}*.parquet"):
+            if not (is_intact(path) and index.jobs_in(path)) and _set_aside(path):
                 problems.append(f"{path} is damaged; it was set aside, and its jobs are rerun")
         merged = index.merged(self.rows)
         for job_id, status in self.statuses().items():
             path = self.rows / f"{job_id}.{status}.parquet"
             if job_id in merged:
                 done[job_id] = "ok"
-            elif not _is_intact(path):
+            elif not is_intact(path):
                 # `sap-sweep compact` merged it in the meantime.
                 if not path.exists() and self.is_done(job_id):
                     done[job_id] = "ok"
@@ -182,14 +190,17 @@ class Store:
         return done, problems
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[Callable[[], None]]:
         """Hold the driver's lease, so that no second driver uses this folder.
 
         Two drivers would each assume that they have the machine to themselves. A lease (sweeper.store.leases) does not survive a driver
         that was killed. An owner on another machine is observed until its counter changes (it is alive) or its lease expires.
 
+        Yields a function that raises if this process does not own the folder any more, cheap enough to call after every job.
+
         Raises:
-            UserError: another driver is running, the schema version differs, or the folder cannot be written.
+            UserError: another driver is running, the schema version differs, the folder cannot be written, or it was moved, replaced or
+                taken over in the meantime.
         """
         self.check_version()
         try:
@@ -209,8 +220,19 @@ class Store:
             raise UserError(
                 f"another sap-sweep is writing to {self.root} ({lease}); wait for it, or choose another folder with paths.results=DIR"
             )
+
+        def check() -> None:
+            if lease.is_lost():
+                # A folder of the same name may be another sweep's, and rows that were stored before are not in it.
+                raise UserError(
+                    f"the results folder {self.root} was moved, replaced, or taken over by another sap-sweep while this one ran; it stores "
+                    "nothing more there: put the folder back, then run the same command again, which runs what is missing"
+                )
+
         with lease:
-            yield
+            yield check
+            lease.is_valid()
+            check()
 
 
 def _set_aside(path: Path) -> bool:
@@ -223,45 +245,30 @@ def _set_aside(path: Path) -> bool:
     return True
 
 
-def _is_intact(path: Path) -> bool:
-    """Whether the file begins and ends like a Parquet file. Files are renamed into place complete; this detects damage by the disk."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-            # Parquet ends with its magic number, so a truncated file is recognised by eight bytes without parsing it.
-            file.seek(-4, os.SEEK_END)
-            return head == b"PAR1" == file.read(4)
-    except OSError:
-        return False
-
-
 def _read(path: Path, record: type[Record], job_id: str) -> list[Record]:
     """The records of one job. A merged file also contains those of other jobs."""
     # pyarrow is imported inside functions, because it is slow to load and many commands only list names.
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from analysis.store.parquet import UNREADABLE, read_file
 
     try:
-        # The filter lets pyarrow skip the row groups of other jobs in a merged file.
-        only = [("job_id", "=", job_id)] if path.name.startswith(index.MERGED) else None
-        lines = pq.read_table(path, schema=schema(record), filters=only).to_pylist()
-    except (pa.ArrowException, OSError):
+        lines = read_file(path, record, where=("job_id", job_id)).to_pylist()
+    except UNREADABLE:
         return []
-    return [record(**line) for line in lines if line["job_id"] == job_id]
+    return [record(**line) for line in lines]
 
 
 def write_records(path: Path, records: Iterable[Record], record: type[Record]) -> None:
-    """Write records as one zstd-compressed Parquet file with the schema of their dataclass.
+    """Write records as one zstd-compressed Parquet file with the schema of their dataclass and a checksum.
 
     Raises:
         OSError: the file cannot be written.
     """
-    import pyarrow.parquet as pq
+    from analysis.store.parquet import write_table
 
     # Before the file is opened, so that a record that violates the schema leaves nothing behind.
     table = to_table(list(records), record)
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        write_table(table, temporary, path)
 
 
 def to_table(records: Sequence[Any], record: type[Any]) -> pa.Table:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 
 import pytest
 
 from sap_core.errors import StorageError
-from sap_core.files import replacing, save_json, save_text, sync
+from sap_core.files import load_json, replacing, save_json, save_text, sync
 
 
 def names(folder):
@@ -65,7 +64,21 @@ def test_block_that_writes_nothing_is_an_error_and_leaves_nothing(tmp_path):
 
 def test_json_reads_back(tmp_path):
     save_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1.5, None], "b": 1}
+    assert load_json(tmp_path / "a.json") == {"a": [1.5, None], "b": 1}
+    save_json(tmp_path / "empty.json", {})
+    assert load_json(tmp_path / "empty.json") == {}
+
+
+def test_json_of_a_version_without_checksums_is_read(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": 1}')
+    assert load_json(tmp_path / "a.json") == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 100_000, '{"a": "\udcff"}'])
+def test_what_is_no_json_object_is_a_value_error(text, tmp_path):
+    (tmp_path / "a.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=r"."):
+        load_json(tmp_path / "a.json")
 
 
 def test_a_path_that_cannot_be_written_is_a_storage_error(tmp_path):

@@ -11,6 +11,7 @@ import yaml
 
 from analysis.store.job_counts import Counts
 from sap_core.errors import UserError
+from sap_core.files import load_json, save_json
 from slurm import attempt
 from slurm.attempt import Attempts, begin, progress_of
 from slurm.batch import Sweep
@@ -168,9 +169,9 @@ def test_a_start_that_failed_at_once_and_stored_nothing(tmp_path, code, seconds,
         (tmp_path / "rows" / name).touch()
     assert attempt.main(["begin", *words]) == 0
     path = attempt.path_of(tmp_path, "ab-cd", "7_3")
-    record = json.loads(path.read_text())
+    record = load_json(path)
     record["spans"][0]["begin"] -= seconds
-    path.write_text(json.dumps(record))
+    save_json(path, record)
     assert attempt.main(["end", *words, "--code", str(code)]) == answer
 
 

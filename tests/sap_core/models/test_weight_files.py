@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from sap_core.checkpoint import save_state
 from sap_core.errors import UserError
 from sap_core.models.pretrained import weights_file
 from sap_core.models.weight_files import read_weights
@@ -196,3 +197,14 @@ def refused_merge(path):
     with pytest.raises(UserError) as caught:
         read_weights(path)
     return str(caught.value)
+
+
+def test_a_corrected_network_that_differs_from_its_checksum_is_refused(tmp_path):
+    """It may be given by another name, as `trainer.checkpoint`."""
+    path = tmp_path / "mine.weights"
+    save_state(path, {"layer.weight": torch.ones(3)})
+    assert torch.equal(read_weights(path, "trainer.checkpoint")["layer.weight"], torch.ones(3))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 0x40]))
+    with pytest.raises(UserError, match="differs from its checksum"):
+        read_weights(path, "trainer.checkpoint")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sap_core.api import Stopped
+from sap_core.checkpoint import save_state
 from sap_core.cost import CostMeter, tuning
 from sap_core.records import Point
 from sweeper.jobs.run_context import JobRun
@@ -137,3 +138,18 @@ def test_costs_of_shared_work_are_restored_with_their_users(toys, tmp_path):
     assert forwards(again) == forwards(run) == [10, 10, 10]
     assert [tuning(cost.shared).flops for cost in again.meter.costs(1, 1)] == [tuning(cost.shared).flops for cost in run.meter.costs(1, 1)]
     assert tuning(again.meter.costs()[0].shared).seconds == pytest.approx(tuning(run.meter.costs()[0].shared).seconds)
+
+
+@pytest.mark.parametrize("state", [{"number": 1}, {"number": 1, "state": {}, "curve": "3", "spent": "[]"}, None])
+def test_a_damaged_state_is_deleted_and_the_training_starts_over(state, tmp_path):
+    path, lines = tmp_path / "last.safetensors", []
+    save_state(path, state or {"number": 1, "state": {"w": torch.ones(3)}, "curve": "[]", "spent": "[]"})
+    if state is None:
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 0x40
+        path.write_bytes(content)
+    run = JobRun(CostMeter(), path, log=lines.append)
+    assert run.saved_state() is None
+    assert (run.points, run.meter.records) == ([], [])
+    assert not path.exists()
+    assert "the computation starts from its beginning" in lines[0]

@@ -107,6 +107,11 @@ def test_another_start_restores_only_what_was_deleted(sweep, capsys):
     assert sweep("save_corrected=best") == 0
     assert "recomputing the chosen setting" not in capsys.readouterr().err
     assert path.stat().st_mtime_ns == stamp
+    # A flipped exponent, and a missing file.
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 0x40]))
+    assert sweep("save_corrected=best") == 0
+    assert "differs from its checksum" in capsys.readouterr().err
+    assert path.read_bytes() == content
     path.unlink()
     assert sweep("save_corrected=best") == 0
     assert path.read_bytes() == content

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from sap_core.errors import UserError
 from sap_core.records import TIMING_COLUMNS
 from sweeper.__main__ import main
 from sweeper.execute import main as execute_main
-from sweeper.jobs.job import read_jobs
+from sweeper.jobs.job import read_jobs, write_jobs
 from sweeper.plan.bundle import is_bundle, read_bundle, write_bundle
 from sweeper.store.store import Store
 
@@ -282,7 +283,7 @@ def test_mistakes_are_one_sentence(arguments, sentence, tmp_path, monkeypatch, c
 def test_a_store_of_another_experiment_is_unchanged(executed, tmp_path, capsys):
     main(["import", *words(executed, tmp_path)])
     jobs = tmp_path / "store" / "jobs.jsonl"
-    jobs.write_text(jobs.read_text().replace('"experiment": "bundled"', '"experiment": "mine"'))
+    write_jobs(jobs, [replace(job, labels=job.labels | {"experiment": "mine"}) for job in read_jobs(jobs)])
     assert main(["import", *words(executed, tmp_path)]) == 2
     assert "contains the experiment mine, but the bundle belongs to bundled" in capsys.readouterr().err
 

@@ -37,7 +37,7 @@ def test_a_cell_is_finished_before_the_next(make_job):
 def test_stored_jobs_are_skipped(make_job, tmp_path):
     marker = artifact(tmp_path, "A7")
     marker.parent.mkdir()
-    marker.touch()
+    marker.write_text("{}")
     held = {"A7": "ok", "A7.1": "ok"}
     assert job_names(Schedule.of(planned(make_job), held, tmp_path, "depth"))[:3] == ["A7.0", "A3", "A3.0"]
 

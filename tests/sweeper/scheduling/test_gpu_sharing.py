@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
 from sap_core.errors import UserError
+from sap_core.files import load_json
 from sweeper.config.compose import compose_all
 from sweeper.jobs import run_job as executing
 from sweeper.jobs.context import JobOutcome, failure_of
@@ -30,7 +29,7 @@ def test_a_memory_class_doubles_its_share_up_to_a_full_gpu_and_stores_it(tmp_pat
     again = GpuSharing(tmp_path / "packing.json", "cuda")
     assert (again.share(second), again.share(other)) == (1.0, 0.25)
     assert again.with_share(second).resources == {"cpus": 1.0, "gpus": 1.0}
-    assert json.loads((tmp_path / "packing.json").read_text()) == {memory_class(first): 1.0}
+    assert load_json(tmp_path / "packing.json") == {memory_class(first): 1.0}
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", '{"a": "much"}', "{"])

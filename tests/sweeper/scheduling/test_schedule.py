@@ -16,7 +16,7 @@ NOWHERE = Path("nowhere")
 def make_artifact(folder, *names):
     for name in names:
         artifact(folder, name).parent.mkdir()
-        artifact(folder, name).touch()
+        artifact(folder, name).write_text("{}")
 
 
 @st.composite
