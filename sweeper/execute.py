@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from sap_core.command_line import Parser
 from sap_core.errors import UserError
+from sap_core.instruction_sets import use_reproducible
 from sweeper.config.schema import ORDERS
 from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.jobs.job import Job, SweepPaths, read_jobs
@@ -143,6 +144,9 @@ def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
     # Before the jobs are read: rows of two schema versions must not be mixed in one folder.
     Store(paths.store).check_version()
     jobs, order = _read_jobs(options, paths)
+    if any(job.reproducible for job in jobs):
+        # In time: torch is loaded but has computed nothing. Every job checks it.
+        use_reproducible()
     queue = WorkQueue(jobs, options.shard, paths, order, steal=not options.no_steal)
     queue.report_problems(lambda line: print(line, file=sys.stderr, flush=True))
     # A message and no error, because generated data sets need no folder.

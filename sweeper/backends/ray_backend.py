@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sap_core.errors import UserError
+from sap_core.instruction_sets import REPRODUCIBLE
 from sweeper.backends.local_backend import GRACE_SECONDS, worker_environment
 from sweeper.backends.ray_driver import Capacity, Driver, capacity_of
 from sweeper.backends.ray_session import remove_stale, session_folder
@@ -176,7 +177,7 @@ class RayBackend:
             yield
 
 
-_FORWARDED = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS")
+_FORWARDED = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS", *REPRODUCIBLE)
 """Environment variables that are forwarded to the workers of an existing cluster. No secrets: others could read them there."""
 
 
