@@ -114,6 +114,8 @@ class Row:
     device_share: float = 1.0
     jobs_on_device: int | None = None  # number of jobs that ran concurrently on this device
     cores: int | None = None  # CPU cores available to the job's process
+    cpu_capability: str | None = None  # instruction sets of torch, oneDNN and MKL (sap_core/instruction_sets.py); null: unknown
+    reproducible: bool | None = None  # computed under backend.reproducible=true; null: unknown
     started_at: str = ""  # UTC, ISO 8601
     commit: str = ""  # of the code
     component_version: int = 1  # of the trainer, pruner or corrector

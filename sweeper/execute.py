@@ -22,6 +22,7 @@ from sap_core.command_line import Parser, program
 from sap_core.errors import StorageError, UserError
 from sap_core.files import is_system_error
 from sap_core.guard import check_start
+from sap_core.instruction_sets import use_reproducible
 from sap_core.location import version_line
 from sap_core.machine import ending_signals
 from sap_core.text import one_line
@@ -177,6 +178,9 @@ def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
     # All of them before the first one runs.
     for planned in jobs:
         check_components(planned.spec, [run.entry for run in planned.runs])
+    if any(job.reproducible for job in jobs):
+        # In time: torch is loaded but has computed nothing. Every job checks it.
+        use_reproducible()
     queue = WorkQueue(jobs, options.shard, paths, order, steal=not options.no_steal)
     queue.report_problems(lambda line: print(line, file=sys.stderr, flush=True))
     # A message and no error, because generated data sets need no folder.

@@ -31,7 +31,7 @@ def test_it_is_whole_and_small():
     results = load([DEMO])
     assert results.problems == ()
     assert results.missing.empty
-    assert len(results.rows) == len(results.plan) == 3 * (1 + 1 + 12 + 50 + 675 + 16 + 80)
+    assert len(results.rows) == len(results.plan) == 4 * (1 + 1 + 12 + 50 + 675 + 16 + 80)
     assert {path.name for path in FILES} == {"config.yaml", "plan.parquet", "merged-demo.parquet"}
     assert sum(path.stat().st_size for path in FILES) < 1_500_000
 
@@ -53,7 +53,7 @@ def test_readme_shows_its_table():
 
 def test_reports_of_it_do_not_touch_the_checkout(capsys, tmp_path):
     assert report([str(DEMO), "status"]) == 0
-    assert "2505 of 2505 planned rows done" in capsys.readouterr().out
+    assert "3340 of 3340 planned rows done" in capsys.readouterr().out
     assert report([str(DEMO), "plot", "trusted_size", "--output", str(tmp_path)]) == 0
     assert (tmp_path / "trusted_size.png").exists()
     if not (ROOT / ".git").exists():
@@ -117,4 +117,4 @@ def test_a_caption_describes_all_parts_of_a_split_search(capsys):
     assert report([str(DEMO), "table", "trusted_size"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "Information used: SAP 20\u2013500 trusted (scored)." in text
-    assert "in 1 of 5 entries of the table" in text
+    assert "in 2 of 5 entries of the table" in text

@@ -17,6 +17,7 @@ import pandas as pd
 
 from analysis.store.results import SearchResult
 from analysis.store.stats import Summary, summarise
+from analysis.tuning.processors import processor_note
 
 STANDALONE_PHASES = ("train_seconds", "select_seconds", "prepare_seconds", "correct_seconds", "evaluate_seconds")
 """Columns whose sum is the standalone cost of one setting; train_seconds is null except for methods that retrain."""
@@ -85,6 +86,7 @@ def circumstances(rows: pd.DataFrame) -> list[str]:
         values = sorted(str(value) for value in rows[column].unique())
         if len(values) > 1:
             found.append(f"The rows mix {noun}: {', '.join(values)}.")
+    found += processor_note(rows)
     for method, versions in rows.groupby("method", sort=False)["component_version"].unique().items():
         if len(versions) > 1:
             found.append(f"The rows of {method} mix versions: {', '.join(str(version) for version in sorted(versions))}.")

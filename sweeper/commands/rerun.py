@@ -12,11 +12,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sap_core.errors import DamagedFile, UserError
 from sap_core.files import storing
+from sap_core.instruction_sets import use_reproducible
 from sap_core.records import TIMING_COLUMNS, Row
 from sweeper.commands.common import artifacts_beside, examples, key_values, store_folder
 from sweeper.config.packages import parse_plugins
@@ -30,10 +31,12 @@ _KEYS = ("paths.data", "paths.artifacts", "backend.device", "plugins")
 _MIN_ID_LENGTH = 4
 """Minimum length of a prefix of a run id."""
 
-_CIRCUMSTANCES = frozenset({*TIMING_COLUMNS, "attempt", "commit", "device_share", "experiment", "schema_version"})
+_CIRCUMSTANCES = frozenset(
+    {*TIMING_COLUMNS, "attempt", "commit", "cpu_capability", "device_share", "experiment", "reproducible", "schema_version"}
+)
 """Columns that may differ between two runs of one row: times, and the circumstances of the run."""
 
-_CONDITIONS = ("commit", "device", "threads", "precision", "component_version")
+_CONDITIONS = ("commit", "device", "threads", "cpu_capability", "reproducible", "precision", "component_version")
 """Columns that may explain a difference; printed if they differ."""
 
 
@@ -56,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "plugins=[PACKAGE]: packages of your own that the jobs may name",
     )  # fmt: skip
     parser.epilog = examples(
-        "sap-sweep rerun results/demo 83c6584ff65c30d4",
-        "sap-sweep rerun results/demo 83c6584f backend.device=cpu paths.artifacts=/scratch/artifacts",
+        "sap-sweep rerun results/demo 51565bf676c424b3",
+        "sap-sweep rerun results/demo 51565bf6 backend.device=cpu paths.artifacts=/scratch/artifacts",
         note="Exit code 1: a column differs. `sap-report STORE export rows.csv` lists all run ids.",
     )
 
@@ -89,6 +92,12 @@ def run(options: argparse.Namespace) -> int:
     paths = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", artifacts_beside(store)))
     # A row names the model of its GPU, not its number, so any GPU of this machine will do.
     device = keys.get("backend.device") or (found if (found := stored[run_id].device) in ("cpu", "mps") else "cuda")
+    if stored[run_id].reproducible:
+        # Before torch is loaded.
+        use_reproducible()
+    # As the row was computed: the plan may have changed since.
+    jobs = {name: replace(one, reproducible=bool(stored[run_id].reproducible)) for name, one in jobs.items()}
+    job = jobs[job.job_id]
     print(f"job {job.job_id} ({job.job_type}, {len(job.runs)} rows): rerun on {device}", file=sys.stderr)
     rerun, weights = rerun_job(job, jobs, paths, device)
     print(format_report(stored, rerun, run_id, weights))
@@ -169,8 +178,18 @@ def format_report(stored: Mapping[str, Row], rerun: Sequence[Row], run_id: str, 
     now = next((one for one in rerun if one.run_id == run_id), None)
     if now is not None:
         pairs = [(column, getattr(row, column), getattr(now, column)) for column in _CONDITIONS]
-        lines += [f"  {column}: {before} then, {after} now" for column, before, after in pairs if before != after]
+        lines += [f"  {column}: {_known(before)} then, {_known(after)} now" for column, before, after in pairs if before != after]
+        if found and row.device == "cpu" and row.cpu_capability != now.cpu_capability:
+            lines.append(
+                "  other instruction sets round differently (docs/reproducibility.md), which may explain the difference"
+                if row.cpu_capability
+                else "  the row does not record its instruction sets, and others round differently (docs/reproducibility.md)"
+            )
     return "\n".join(lines)
+
+
+def _known(value: object) -> object:
+    return "not recorded" if value is None else value
 
 
 def _equal(one: object, other: object) -> bool:

@@ -27,6 +27,7 @@ from sweeper.monitor.report import report
 from sweeper.monitor.wandb_mirror import mirroring
 from sweeper.plan.build import check_cells, compose, inspect_and_plan, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import JobFilter, filter_jobs, parse_filter
+from sweeper.plan.reproducible import prepare_reproducible, refuse_other_artifacts
 from sweeper.store.provenance import HOME
 from sweeper.store.store import MAX_ATTEMPTS, Store
 
@@ -68,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
         if not config.export.strip():
             raise UserError("export= needs a file, such as export=demo.jsonl; leave it out to run the sweep")
         return _export(composed, only, paths)
+    if config.backend.reproducible:
+        prepare_reproducible(store, workers_here=config.backend.address is None)
     key = plan_key(composed)
     # The key covers the complete plan, so the shortcut does not apply to a part of it; and a network may still have to be saved.
     complete = _complete_plan(store, key) if only is None and config.save_corrected == "none" and not config.retry else None
@@ -99,6 +102,7 @@ def run(options: argparse.Namespace) -> int:
     # All checks run before the first folder is created.
     plan = inspect_and_plan(composed, cells, paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
+    refuse_other_artifacts(jobs, paths)
     with store.locked() as check_owned:
         estimator, _ = _estimator(config, cells, paths)
         if config.retry:

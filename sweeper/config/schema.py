@@ -50,6 +50,7 @@ class BackendConfig:
     gpus_per_job: float = 0.0
     cpu_jobs: list[str] = field(default_factory=list)
     threads: int = 1
+    reproducible: bool = False
     timeout_seconds: float | None = None
     start_seconds: float = 180.0
     flops_per_second: float = 1.0e10
@@ -209,6 +210,11 @@ def _check_backend(backend: BackendConfig) -> None:
         raise UserError(f"backend.device={backend.device!r} is not a device; allowed: cpu, cuda, cuda:N, mps")
     at_least("backend", 1, threads=backend.threads, workers=backend.workers)
     at_least("backend", 0, gpus_per_job=backend.gpus_per_job)
+    if backend.reproducible and backend.device != "cpu":
+        raise UserError(
+            f"backend.reproducible=true holds for processors only, and backend.device={backend.device} computes on a GPU; "
+            "set backend.device=cpu, or leave backend.reproducible out"
+        )
     # Ray and the GPU sharing accept fractions below one and whole GPUs, nothing between.
     if backend.gpus_per_job > 1 and not backend.gpus_per_job.is_integer():
         raise UserError(f"backend.gpus_per_job={backend.gpus_per_job:g} must be a share of one GPU (such as 0.25) or whole GPUs")

@@ -23,6 +23,7 @@ from sap_core.data.source import DataSet, audit_file
 from sap_core.errors import DamagedFile, UserError
 from sap_core.evaluation.evaluator import Evaluator
 from sap_core.identity import canonical_json
+from sap_core.instruction_sets import cpu_capability, is_reproducible
 from sap_core.records import Point
 from sweeper.jobs.run_context import JobRun
 
@@ -57,6 +58,11 @@ class Failure:
     traceback: str
 
 
+def processor_columns() -> Columns:
+    """The columns that describe the arithmetic of this process."""
+    return {"cpu_capability": cpu_capability(), "reproducible": is_reproducible()}
+
+
 @dataclass
 class JobOutcome:
     """The outcome of a job: the columns of each planned run (`columns`, `scored`), columns that all share (`facts`), and its series."""
@@ -67,6 +73,7 @@ class JobOutcome:
     points: list[Point] = field(default_factory=list)
     failure: Failure | None = None
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    processor: Columns = field(default_factory=processor_columns)
 
 
 def prepared_data(spec: Mapping[str, Any], context: JobContext) -> tuple[AssembledTask, Evaluator]:

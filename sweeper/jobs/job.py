@@ -58,6 +58,7 @@ class Job:
     resources: dict[str, float] = field(default_factory=lambda: {"cpus": 1.0, "gpus": 0.0})
     timeout_seconds: float | None = None
     threads: int = 1
+    reproducible: bool = False  # computed with the instruction sets of `sap_core.instruction_sets.REPRODUCIBLE`
     forecast_flops: float | None = 0.0  # None: unknown, as the network's passes could not be counted
     cells: tuple[int, ...] = ()  # indices of the experiment's cells that need it, for the order of seeds
 

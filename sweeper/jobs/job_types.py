@@ -89,6 +89,7 @@ def _train(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None
         made: dict[str, Any] = {
             "columns": {**facts, **scores, **cost_columns(cost, context.device, context.jobs_on_device)},
             "started_at": started_at,
+            "processor": outcome.processor,
             "curve": [*run.curve(), *_transitions(prepared), *boundary, *cost_points(cost)],
         }
         # meta.json last: its presence means that the artifact is complete, so the checkpoint is needed until then.
@@ -96,6 +97,7 @@ def _train(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None
         run.delete_checkpoint()
     meta = load_json(folder / "meta.json")
     outcome.columns[0], outcome.scored[0], outcome.started_at = meta["columns"], True, meta["started_at"]
+    outcome.processor = _processor_of(meta, job, folder)
     outcome.points = _own_points(job, meta["curve"])
 
 
@@ -131,11 +133,25 @@ def _select(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> Non
             **_kept_noise_rate(evaluator, selection.index),
             **cost_columns(cost, context.device, context.jobs_on_device),
         }
-        content = {"job_id": job.job_id, "columns": columns, "curve": cost_points(cost)}
+        content = {"job_id": job.job_id, "columns": columns, "processor": outcome.processor, "curve": cost_points(cost)}
         write_marker(folder / "meta.json", (ARTIFACT_FILES["select"],), content)
     meta = load_json(folder / "meta.json")
     outcome.columns[0], outcome.scored[0] = meta["columns"], True
+    outcome.processor = _processor_of(meta, job, folder)
     outcome.points = _own_points(job, meta.get("curve", []))
+
+
+def _processor_of(meta: Mapping[str, Any], job: Job, folder: Path) -> Columns:
+    """The columns of the process that made an artifact, which may have been another sweep's on another machine.
+
+    Raises:
+        UserError: the job is to be reproducible, and the artifact is not.
+    """
+    # Artifacts of earlier versions do not say.
+    processor: Columns = meta.get("processor") or {"cpu_capability": None, "reproducible": None}
+    if job.reproducible and not processor["reproducible"]:
+        raise UserError(f"{folder} was computed without backend.reproducible=true; choose another folder of artifacts (paths.artifacts)")
+    return processor
 
 
 def _tune(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None:

@@ -26,6 +26,7 @@ from sap_core.api import Stopped
 from sap_core.cost import reset_peak_memory
 from sap_core.errors import UserError
 from sap_core.files import storing
+from sap_core.instruction_sets import check_reproducible
 from sap_core.records import Row
 from sweeper.config.target import check_components
 from sweeper.jobs.context import AskTellFactory, Failure, JobContext, JobOutcome, free_memory
@@ -87,9 +88,12 @@ def execute(
     Raises:
         UserError: the job names a class that is no component.
         StorageError: nothing can be stored, for example because the disk is full or read-only.
+        UserError: the job is to be reproducible, and this process or processor computes other bits.
     """
     # Imported here at the latest, and only if they are components: a worker gets its jobs from another process.
     check_components(job.spec, [run.entry for run in job.runs])
+    if job.reproducible:
+        check_reproducible()
     leases = leases or process_leases()
     # The wait serves jobs that two sweeps need at the same moment: a short one has ended before another job would have been found.
     until = time.monotonic() + wait_seconds
@@ -175,6 +179,7 @@ def _run(
             "attempt": attempt, "threads": job.threads, "device": _device_name(context.device),
             # On a CPU the share is 1: jobs there have cores of their own, and `jobs_on_device` reports the others.
             "device_share": job.resources["gpus"] or 1.0, "commit": commit(), "started_at": outcome.started_at,
+            **outcome.processor,
         }  # fmt: skip
         rows = _rows(job, outcome, circumstances)
         if not stop.owns_job():

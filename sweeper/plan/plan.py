@@ -189,7 +189,9 @@ class _CellPlanner:
         flops = self.flops.total(passes)
         # As Ray counts them; no id contains them.
         resources = {"cpus": float(backend.threads), "gpus": backend.gpus_per_job}
-        job = Job(job_id, job_type, spec, runs, labels, parents, resources, backend.timeout_seconds, backend.threads, flops)
+        job = Job(
+            job_id, job_type, spec, runs, labels, parents, resources, backend.timeout_seconds, backend.threads, backend.reproducible, flops
+        )
         planned = [
             Planned(
                 run_id=run.run_id, job_id=job_id, job_type=job_type, parents=",".join(parents), cell=self.cell.name,
