@@ -30,7 +30,6 @@ class Entry:
 
     location: str  # such as "tabular 1, row 'SAP', '25 %'"
     text: str
-    is_label: bool = False  # the label of a row, below the header
 
 
 def lint(path: Path, results: Results) -> tuple[str, int]:
@@ -97,14 +96,13 @@ def _compare(block: Block, results: Results) -> tuple[list[str], int]:
     # A changed store is a reason for changed numbers, and is named before them.
     if source is not None and block.rows != fresh.rows:
         messages.append(f"the rows of the store have changed since ({block.rows}; now {fresh.rows}), so numbers may differ")
-    changed, renamed = 0, list(_renamed(in_file, in_store))
-    messages += [f"{there.location} is renamed to {here.text} in the file" for here, there in renamed]
+    changed = 0
     # Entry by entry in order, because a changed label must not make the numbers of its row disappear from the comparison.
     for here, there in zip_longest(in_file, in_store):
         if here is None or there is None:
             changed += 1
             messages.append(f"{there.location} is missing in the file" if here is None else f"{here.location} is not in the store's table")
-        elif here.text != there.text and (here, there) not in renamed:
+        elif here.text != there.text:
             changed += 1
             messages.append(f"{there.location} is {here.text or 'empty'} in the file and {there.text or 'empty'} in the store")
     if not changed:
@@ -112,17 +110,6 @@ def _compare(block: Block, results: Results) -> tuple[list[str], int]:
         others = sum(one != other for one, other in zip_longest(_other_lines(block.body), _other_lines(fresh.body)))
         messages += [f"no number differs, but {counted(others, 'other line')} (caption, notes or layout)"] if others else []
     return messages, changed
-
-
-def _renamed(in_file: Sequence[Entry], in_store: Sequence[Entry]) -> Iterator[tuple[Entry, Entry]]:
-    """Labels of rows that the author changed by hand: to a text that is neither a number nor a label of another row.
-
-    The name of another row would put its numbers beside the wrong method and is a change.
-    """
-    labels = {entry.text for entry in in_store if entry.is_label}
-    for here, there in zip(in_file, in_store, strict=False):
-        if here.is_label and there.is_label and here.text != there.text and here.text and here.text not in labels:
-            yield here, there
 
 
 def entries(lines: Sequence[str]) -> list[Entry]:
@@ -151,8 +138,7 @@ def entries(lines: Sequence[str]) -> list[Entry]:
             for column, text in enumerate(cells):
                 head = heads[column] if column < len(heads) and heads[column] else f"column {column + 1}"
                 column_name = f"'{head}'"
-                location = f"tabular {number}, row '{row}', {head if above else column_name}"
-                found.append(Entry(location, text, is_label=column == 0 and not above and len(cells) > 1))
+                found.append(Entry(f"tabular {number}, row '{row}', {head if above else column_name}", text))
     return found
 
 

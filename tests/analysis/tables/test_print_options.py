@@ -188,8 +188,8 @@ def test_the_body_alone_and_siunitx(table):
     assert body.count(r"\begin{tabular}") == body.count(r"\end{tabular}") == 1
     (ranked,) = apply([table], PrintOptions(decimals=2))
     text = latex(ranked, options=PrintOptions(siunitx=True))
-    assert r"S[table-format=2.2(2),separate-uncertainty=true,detect-weight=true]" in text
-    assert r"S[table-format=+1.2,separate-uncertainty=true,detect-weight=true]" in text
+    assert r"S[table-format=2.2(2),mode=text,separate-uncertainty=true,detect-weight=true]" in text
+    assert r"S[table-format=+1.2,mode=text,separate-uncertainty=true,detect-weight=true]" in text
     assert r"\bfseries 81.34 \pm 0.13" in text
     assert "& -3.00 " in text
     assert "{Average}" in text
