@@ -70,7 +70,7 @@ def _latex_float(
             if texts.notes
             else []
         )
-        lines += [_NOTES_LEFT_OUT, *(f"% {escape_latex(note)}" for note in texts.left)] if texts.left else []
+        lines += [_NOTES_LEFT_OUT, *(f"% {escape_latex(' '.join(note.split()))}" for note in texts.left)] if texts.left else []
     return "\n".join([*lines, rf"\end{{{environment}}}", ""])
 
 

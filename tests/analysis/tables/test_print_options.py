@@ -146,7 +146,7 @@ def test_caption_and_notes_have_at_most_three_and_five_lines(table):
 
 def test_a_mark_in_the_table_is_always_explained(table):
     rows = (*table.rows[:2], (replace(table.rows[2][0], marks="‡"), *table.rows[2][1:]))
-    marked = replace(table, rows=rows, notes=(*["x" * 300] * 9, "‡ SSD: 3 of 9 planned settings have no row; not ranked."))
+    marked = replace(table, rows=rows, notes=(*["x" * 300] * 9, "‡ SSD: 3 of 9 planned\nsettings have no row; not ranked."))
     text = latex(marked, "one")
     assert r"$^{\ddagger}$ Incomplete, not ranked." in text
     assert r"% $^{\ddagger}$ SSD: 3 of 9 planned settings have no row" in text
