@@ -71,7 +71,7 @@ def _latex_float(
             if texts.notes
             else []
         )
-        lines += [_NOTES_LEFT_OUT, *(f"% {escape_latex(note)}" for note in texts.left)] if texts.left else []
+        lines += [_NOTES_LEFT_OUT, *(f"% {escape_latex(' '.join(note.split()))}" for note in texts.left)] if texts.left else []
     return "\n".join([*lines, rf"\end{{{environment}}}", ""])
 
 
@@ -84,7 +84,9 @@ def default_label(table: Table) -> str:
 def _latex_block(made: Fitted, block: Sequence[int], siunitx: bool) -> str:
     """One tabular with the columns of `block`, by index."""
     table, close = made.table, made.look.close
-    formats = [_number_format([row[number] for row in table.rows]) if siunitx and table.columns[number].numeric else "" for number in block]
+    formats = [
+        _number_format([row[number] for row in table.rows], close) if siunitx and table.columns[number].numeric else "" for number in block
+    ]
     kinds = [form or _kind(made, n) for n, form in zip(block, formats, strict=True)]
     lines = [
         # No space at the borders, so that the rules are as wide as the text.
@@ -99,7 +101,7 @@ def _latex_block(made: Fitted, block: Sequence[int], siunitx: bool) -> str:
             lines.append(r"    \midrule")
         if table.titles.get(number):
             lines.append(rf"    \multicolumn{{{len(block)}}}{{@{{}}l}}{{\emph{{{escape_latex(table.titles[number])}}}}} \\")
-        cells = [_siunitx_cell(row[n]) if form else _latex_cell(row[n], close) for n, form in zip(block, formats, strict=True)]
+        cells = [_siunitx_cell(row[n], close) if form else _latex_cell(row[n], close) for n, form in zip(block, formats, strict=True)]
         # \raggedright redefines \\, which is to end the row.
         cells = [
             rf"\raggedright\let\\\tabularnewline {text}" if n in made.paragraphs else text for n, text in zip(block, cells, strict=True)
@@ -192,7 +194,7 @@ def _marked(text: str, cell: FormattedCell) -> str:
 _DECIMAL = re.compile(r"([+\u2212]?)(\d+)(?:\.(\d+))?(?: ± (\d+)(?:\.(\d+))?)?")
 
 
-def _number_format(cells: Sequence[FormattedCell]) -> str:
+def _number_format(cells: Sequence[FormattedCell], close: bool) -> str:
     """The S column of some cells, with room for their longest digits; empty if none of them is a number."""
     found = [match for cell in cells if (match := _DECIMAL.fullmatch(cell.text))]
     if not found:
@@ -202,13 +204,14 @@ def _number_format(cells: Sequence[FormattedCell]) -> str:
     # The uncertainty in units of the last digit: 0.40 has two digits, 1.23 three.
     digits = max((len((match[4] + (match[5] or "")).lstrip("0")) or 1 for match in found if match[4]), default=0)
     spread = f"({digits})" if digits else ""
-    return f"S[table-format={sign}{before}.{after}{spread},separate-uncertainty=true,detect-weight=true]"
+    tight = ",tight-spacing=true" if close else ""
+    return f"S[table-format={sign}{before}.{after}{spread},mode=text,separate-uncertainty=true,detect-weight=true{tight}]"
 
 
-def _siunitx_cell(cell: FormattedCell) -> str:
+def _siunitx_cell(cell: FormattedCell, close: bool) -> str:
     match = _DECIMAL.fullmatch(cell.text)
     # Only numbers may stand without braces in an S column; an underlined number is a text to siunitx.
     if match is None or cell.rank == 2:
-        return f"{{{_latex_cell(cell, close=False)}}}"
+        return f"{{{_latex_cell(cell, close)}}}"
     text = cell.text.replace("\u2212", "-").replace(" ± ", r" \pm ")
     return _marked(rf"\bfseries {text}" if cell.rank == 1 else text, cell)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.store.labels import MISSING, counted, method_label, number
+from analysis.store.labels import MISSING, counted, method_label, p_value
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import Choice
@@ -111,7 +111,7 @@ def _row(search: SearchResult, num_settings: int) -> tuple[FormattedCell, ...]:
         FormattedCell(_setting(search, row)),
         FormattedCell(str(num_settings), num_settings),
         *(FormattedCell(str(value), value) for value in (test.samples, test.newly_right, test.newly_wrong)),
-        FormattedCell(_p_value(test.p_value).removeprefix("= "), test.p_value),
+        FormattedCell(p_value(test.p_value), test.p_value),
         FormattedCell(_advice(test) + suffix),
     )
 
@@ -148,32 +148,29 @@ def _validation_note(found: Memorisation, seed: int, drawn: bool, num_settings: 
         f"Accuracy of the unmodified model, seed {seed}: {train}{found.val.accuracy:.3f} on {found.val.count} validation and "
         f"{found.test.accuracy:.3f} on {found.test.count} test images"
     )
-    p_value = f"exact test that validation is not better than test: p {_p_value(found.p_value)}"
+    p = p_value(found.p_value)
+    test = f"exact test that validation is not better than test: p {p if p.startswith('<') else f'= {p}'}"
     if drawn and found.memorised:
         yield (
             f"{scores}. It was trained on the validation images, which were drawn from the training images, and classifies them better "
-            f"than test images ({p_value}): it has memorised them with their wrong labels, and a correction that removes wrong labels "
+            f"than test images ({test}): it has memorised them with their wrong labels, and a correction that removes wrong labels "
             f"scores lower on them, so they cannot tell which model is better. Add {_unseen(num_settings)} (val/CLASS/ in a folder; their "
             "labels may be as wrong as those of training) and run the same command; this number suffices to detect a gain of five points."
         )
     elif drawn:
         yield (
             f"{scores}. It was trained on the validation images, which were drawn from the training images. It does not classify them "
-            f"significantly better than test images ({p_value}), so there is no sign that it has memorised them; images that it was not "
+            f"significantly better than test images ({test}), so there is no sign that it has memorised them; images that it was not "
             "trained on (val/CLASS/ in a folder) would be certain."
         )
     elif found.memorised and found.as_training:
         yield (
-            f"{scores}. It classifies the validation images as well as training images and better than test images ({p_value}): either it "
+            f"{scores}. It classifies the validation images as well as training images and better than test images ({test}): either it "
             "was trained on them, and then they cannot tell which model is better, or the test images are more difficult."
         )
     else:
         # A wrong preprocessing shows nowhere else.
         yield f"{scores}. If you know other numbers, check the size of the images, mean and std, and the order of the classes."
-
-
-def _p_value(value: float) -> str:
-    return "< 0.0001" if value < 1e-4 else f"= {number(value, 4)}"
 
 
 def _advice(test: McNemarTest) -> str:

@@ -155,7 +155,7 @@ def test_changed_captions_are_reported_and_pass(small, tmp_path):
     assert "no number differs, but 1 place in words or layout" in output
 
 
-def test_a_row_renamed_by_hand_is_told_and_passes_unless_it_takes_the_name_of_another(small, tmp_path):
+def test_a_row_renamed_by_hand_passes_unless_it_takes_the_name_of_another(small, tmp_path):
     results = load([small.write()])
     text = generated_block.generated_latex(Recipe("comparison"), results)
     path = tmp_path / "t.tex"

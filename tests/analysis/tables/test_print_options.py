@@ -146,7 +146,7 @@ def test_caption_and_notes_have_at_most_three_and_five_lines(table):
 
 def test_a_mark_in_the_table_is_always_explained(table):
     rows = (*table.rows[:2], (replace(table.rows[2][0], marks="‡"), *table.rows[2][1:]))
-    marked = replace(table, rows=rows, notes=(*["x" * 300] * 9, "‡ SSD: 3 of 9 planned settings have no row; not ranked."))
+    marked = replace(table, rows=rows, notes=(*["x" * 300] * 9, "‡ SSD: 3 of 9 planned\nsettings have no row; not ranked."))
     text = latex(marked, "one")
     assert r"$^{\ddagger}$ Incomplete, not ranked." in text
     assert r"% $^{\ddagger}$ SSD: 3 of 9 planned settings have no row" in text
@@ -188,8 +188,8 @@ def test_the_body_alone_and_siunitx(table):
     assert body.count(r"\begin{tabular}") == body.count(r"\end{tabular}") == 1
     (ranked,) = apply([table], PrintOptions(decimals=2))
     text = latex(ranked, options=PrintOptions(siunitx=True))
-    assert r"S[table-format=2.2(2),separate-uncertainty=true,detect-weight=true]" in text
-    assert r"S[table-format=+1.2,separate-uncertainty=true,detect-weight=true]" in text
+    assert r"S[table-format=2.2(2),mode=text,separate-uncertainty=true,detect-weight=true]" in text
+    assert r"S[table-format=+1.2,mode=text,separate-uncertainty=true,detect-weight=true]" in text
     assert r"\bfseries 81.34 \pm 0.13" in text
     assert "& -3.00 " in text
     assert "{Average}" in text

@@ -47,7 +47,7 @@ def test_a_clear_gain_is_recommended(own):
         "50",
         "12",
         "0",
-        "0.0005",
+        ".0005",
     )
 
 
