@@ -44,6 +44,8 @@ class Recipe:
     over: str | None = None
     fallback: str | None = None
     spec: str | None = None
+    prefix: str = macros.PREFIX  # of LaTeX commands
+    words: dict[str, str] | None = None  # of LaTeX commands: cell, method or method/space -> word
 
     def text(self) -> str:
         """One line of JSON without the options that have their default value."""
@@ -117,7 +119,10 @@ _OPTION_NAMES = {"over": "select"}
 
 def generated_latex(recipe: Recipe, results: Results | None) -> str:
     """The LaTeX of a recipe as a block. It needs the packages booktabs and graphicx."""
-    body = macros.text(results) if recipe.table == MACROS and results is not None else _latex(tables(recipe, results), recipe.width)
+    if recipe.table == MACROS and results is not None:
+        body = macros.text(results, prefix=recipe.prefix, words=recipe.words)
+    else:
+        body = _latex(tables(recipe, results), recipe.width)
     return wrap(recipe, results, body)
 
 
