@@ -270,11 +270,34 @@ def test_the_rows_of_a_cell(made, capsys):
 
 
 @pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        (["comparison", "method=sap", "Gain"], ["sap-alpha16-1-1", "sap-alpha16-2-1"]),
+        (["comparison", "Vanilla", "val_noisy"], ["base-1", "base-2"]),
+        (["cost", "method=scrub", "GFLOP"], ["scrub-grid_a-1-1", "scrub-grid_a-2-1"]),
+        (["chosen", "method=sap", "seed=2"], ["sap-alpha16-2-1"]),
+        (["optimism", "method=sap", "Optimism", "val_noisy, selected per seed"], ["sap-alpha16-1-1", "sap-alpha16-2-1"]),
+        (["tests", "against SCRUB", "paired"], ["sap-alpha16-1-1", "sap-alpha16-2-1", "scrub-grid_a-1-1", "scrub-grid_a-2-1"]),
+        (["headline", "method=scrub", "Best gain"], ["scrub-grid_a-1-1", "scrub-grid_a-2-1"]),
+    ],
+    ids=lambda words: words[0],
+)
+def test_cells_of_computed_tables_are_traced(small, capsys, words, runs):
+    assert main([str(small.write()), "cell", *words]) == 0
+    output = capsys.readouterr().out
+    assert set(re.findall(r"(?<!-)\b(?:sap-alpha16|scrub-grid_a|base)-[\d-]*\d", output)) == set(runs)
+    assert "Printed: " in output
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["table1", "method=scurb"], "no cell of the table 'table1' matches method=scurb"),
         (["table1"], "at most 12 are printed; give more arguments"),
-        (["comparison"], "'sap-report STORE table chosen' lists all selected settings"),
+        (["comparison"], "match no arguments, and at most 12 are printed"),
+        (["comparison", "method=scurb"], "no cell of the table 'comparison' matches method=scurb"),
+        (["duplicates"], "has no numbers for the table 'duplicates'"),
+        (["nothing"], "unknown table 'nothing'"),
         ([], "the name of a table is missing in sap-report STORE cell TABLE MATCH ...; allowed: "),
     ],
 )
