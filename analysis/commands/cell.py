@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from analysis.commands.common import format_tables
+from analysis.commands.common import format_tables, no_numbers
 from analysis.commands.table import add_selection_options, recipe_of
 from analysis.reports import generated_block
 from analysis.reports.trace import trace
+from analysis.reports.trace_computed import trace_computed
 from analysis.store.load import Results
-from analysis.tables.spec import shipped
-from sap_core.errors import UserError, unknown
+from analysis.tables.registry import TABLES, names
+from sap_core.errors import UserError
+
+
+def _names() -> list[str]:
+    return [*names(), generated_block.HEADLINE]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="TABLE", help=f"one of {', '.join(shipped())}; or a YAML file that describes a table")
+    parser.add_argument("name", nargs="?", metavar="TABLE", help=f"one of {', '.join(_names())}; or a YAML file that describes a table")
     parser.add_argument(
         "matches",
         nargs="*",
@@ -28,14 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(results: Results, options: argparse.Namespace) -> str:
     if options.name is None:
         raise UserError(
-            f"the name of a table is missing in sap-report STORE cell TABLE MATCH ...; allowed: {', '.join(shipped())}, or a YAML file"
+            f"the name of a table is missing in sap-report STORE cell TABLE MATCH ...; allowed: {', '.join(_names())}, or a YAML file"
         )
+    if options.name == generated_block.HEADLINE:
+        return _computed(generated_block.Recipe(generated_block.HEADLINE), results, options)
     recipe = recipe_of(options)
-    if recipe.spec is None and recipe.table not in shipped():
-        raise unknown(
-            "table",
-            recipe.table,
-            shipped(),
-            "sap-report STORE cell (or a YAML file); 'sap-report STORE table chosen' lists all selected settings",
-        )
+    if recipe.spec is None and recipe.table in TABLES:
+        return _computed(recipe, results, options)
     return format_tables(trace(generated_block.resolve_spec(recipe), results, options.matches, checked=recipe.spec is not None), "text")
+
+
+def _computed(recipe: generated_block.Recipe, results: Results, options: argparse.Namespace) -> str:
+    tables = generated_block.tables(recipe, results)
+    if not tables:
+        raise no_numbers(results, "table", recipe.table)
+    return format_tables(trace_computed(recipe.table, tables, results, options.matches), "text")

@@ -52,6 +52,8 @@ class Recipe:
     fallback: str | None = None
     spec: str | None = None
     print: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = macros.PREFIX  # of LaTeX commands
+    words: dict[str, str] | None = None  # of LaTeX commands: cell, method or method/space -> word
 
     @property
     def options(self) -> PrintOptions:
@@ -148,7 +150,7 @@ _OPTION_NAMES = {"over": "select"}
 def generated_latex(recipe: Recipe, results: Results | None) -> str:
     """The LaTeX of a recipe as a block. It needs the package booktabs, and siunitx with that option."""
     if recipe.table == MACROS and results is not None:
-        return wrap(recipe, results, macros.text(results))
+        return wrap(recipe, results, macros.text(results, prefix=recipe.prefix, words=recipe.words))
     return wrap(recipe, results, latex_of(tables(recipe, results, latex=True), recipe.width, recipe.options))
 
 

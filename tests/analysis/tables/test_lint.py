@@ -208,18 +208,63 @@ def test_files_without_a_sound_block_are_refused(small, tmp_path, text, message)
 
 def test_macros(small):
     text = macros.text(load([small.write()]))
-    prefix = r"\newcommand{\SapDigitsSymmetricZeroPointTwoFiveSmallCnnSgd"
-    assert f"{prefix}SapTest}}{{81.00}}" in text
-    assert f"{prefix}SapTestStd}}{{1.41}}" in text
-    assert f"{prefix}SapGain}}{{+6.00}}" in text
-    assert f"{prefix}ScrubSettings}}{{2}}" in text
+    for line in (
+        r"\newcommand{\SapSapTest}{81.00}",
+        r"\newcommand{\SapSapTestStd}{1.41}",
+        r"\newcommand{\SapSapGain}{+6.00}",
+        r"\newcommand{\SapScrubSettings}{2}",
+        r"\newcommand{\SapScrubCost}{6.00}",
+        r"\newcommand{\SapScrubRatioCost}{2}",
+    ):
+        assert line in text, line
     assert macros.camel("table 1, 0.25 a_b") == "TableOneZeroPointTwoFiveAB"
+
+
+def test_names_of_macros_are_short_unique_letters(made, small):
+    small.search("scrub_steps", "a", 1, [{"lr": 0.1}], [(0.7, 0.8, 0.8)])
+    small.search("scrub_steps", "b", 1, [{"lr": 0.1}], [(0.7, 0.8, 0.8)])
+    small.search("scrub_stepwise_42", "b", 1, [{"lr": 0.1}], [(0.7, 0.8, 0.8)])
+    names = re.findall(r"newcommand\{.([^}]*)\}", macros.text(load([small.write()])))
+    names_of_cells = re.findall(r"newcommand\{.([^}]*)\}", macros.text(load([made("partial")])))
+    for some in (names, names_of_cells):
+        assert len(some) == len(set(some)) > 20
+        assert all(re.fullmatch("[A-Za-z]{1,30}", name) for name in some)
+
+
+def test_names_of_macros_can_be_set_and_are_checked(small, tmp_path, capsys):
+    store = str(small.write())
+    assert main([store, "macros", "--prefix", "Our", "--word", "sap/alpha16=Ours", "--word", "scrub=Rival"]) == 0
+    text = capsys.readouterr().out
+    assert r"\OurOursTest}{81.00}" in text
+    assert r"\OurRivalTest}" in text
+    path = tmp_path / "m.tex"
+    path.write_text(text)
+    assert main([store, "lint", str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--prefix", "Sap1"], "--prefix is 'Sap1'; names of LaTeX commands have letters only"),
+        (["--prefix", ""], "--prefix is ''"),
+        (["--word", "sap=a_b"], "--word sap is 'a_b'"),
+        (["--word", "sapp=Ours"], "unknown cell or method 'sapp' in --word (did you mean 'sap'?)"),
+        (["--word", "sap"], "--word sap has no '='; write --word KEY=WORD"),
+        (["--prefix", "A" * 30], "letters and may have 30; choose a shorter --prefix or --word"),
+        (["--word", "sap=Same", "--word", "scrub=Same"], "two numbers would have the name \\SapSameTest; tell them apart with --word"),
+    ],
+)
+def test_bad_names_of_macros(small, capsys, words, message):
+    assert main([str(small.write()), "macros", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
 
 
 def test_a_changed_macro_is_named(small, tmp_path):
     results = load([small.write()])
     path = tmp_path / "m.tex"
-    path.write_text(macros_of(results).replace("{81.00}", "{91.00}"))
+    path.write_text(macros_of(results).replace("{81.00}", "{91.00}", 1))
     output, code = lint(path, results)
     assert code == 1
     assert "SapTest is 91.00 in the file and 81.00 in the store" in output
@@ -239,11 +284,34 @@ def test_the_rows_of_a_cell(made, capsys):
 
 
 @pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        (["comparison", "method=sap", "Gain"], ["sap-alpha16-1-1", "sap-alpha16-2-1"]),
+        (["comparison", "Vanilla", "val_noisy"], ["base-1", "base-2"]),
+        (["cost", "method=scrub", "GFLOP"], ["scrub-grid_a-1-1", "scrub-grid_a-2-1"]),
+        (["chosen", "method=sap", "seed=2"], ["sap-alpha16-2-1"]),
+        (["optimism", "method=sap", "Optimism", "val_noisy, selected per seed"], ["sap-alpha16-1-1", "sap-alpha16-2-1"]),
+        (["tests", "against SCRUB", "paired"], ["sap-alpha16-1-1", "sap-alpha16-2-1", "scrub-grid_a-1-1", "scrub-grid_a-2-1"]),
+        (["headline", "method=scrub", "Best gain"], ["scrub-grid_a-1-1", "scrub-grid_a-2-1"]),
+    ],
+    ids=lambda words: words[0],
+)
+def test_cells_of_computed_tables_are_traced(small, capsys, words, runs):
+    assert main([str(small.write()), "cell", *words]) == 0
+    output = capsys.readouterr().out
+    assert set(re.findall(r"(?<!-)\b(?:sap-alpha16|scrub-grid_a|base)-[\d-]*\d", output)) == set(runs)
+    assert "Printed: " in output
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["table1", "method=scurb"], "no cell of the table 'table1' matches method=scurb"),
         (["table1"], "at most 12 are printed; give more arguments"),
-        (["comparison"], "'sap-report STORE table chosen' lists all selected settings"),
+        (["comparison"], "match no arguments, and at most 12 are printed"),
+        (["comparison", "method=scurb"], "no cell of the table 'comparison' matches method=scurb"),
+        (["duplicates"], "has no numbers for the table 'duplicates'"),
+        (["nothing"], "unknown table 'nothing'"),
         ([], "the name of a table is missing in sap-report STORE cell TABLE MATCH ...; allowed: "),
     ],
 )
@@ -283,9 +351,7 @@ def test_every_generated_table_compiles(made, small, tmp_path):
         generated_block.generated_latex(Recipe(name), mine)
         for name in ("comparison", "cost", "chosen", "optimism", "tests", "recommendation")
     ]
-    parts.append(
-        generated_block.generated_latex(Recipe(generated_block.MACROS), mine) + r"\SapDigitsSymmetricZeroPointTwoFiveSmallCnnSgdSapTest"
-    )
+    parts.append(generated_block.generated_latex(Recipe(generated_block.MACROS), mine) + r"\SapSapTest")
     (tmp_path / "all.tex").write_text(DOCUMENT % "\\clearpage\n".join(parts), encoding="ascii")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
