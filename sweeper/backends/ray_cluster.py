@@ -117,6 +117,7 @@ def backend_settings(store: Path) -> BackendConfig:
     # Imported here, because only this function reads YAML.
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     path = store / "config.yaml"
     try:
@@ -124,7 +125,7 @@ def backend_settings(store: Path) -> BackendConfig:
         # A store may have been planned by a version with other keys; unknown ones do not concern this program.
         known = {item.name for item in fields(BackendConfig)}
         return BackendConfig(**{name: value for name, value in (stored.get("backend") or {}).items() if name in known})
-    except (OmegaConfBaseException, OSError, ValueError, AttributeError, TypeError) as error:
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); freeze the sweep again from its experiment") from error
 
 

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich import box
 from rich import table as rich_table
 from rich.console import Console
 from rich.progress import track
+from yaml import YAMLError
 
 from analysis.store.labels import MEASURES, Measure, counted, method_label, number
 from analysis.store.load import Results, load
@@ -125,7 +127,7 @@ def _stored_domains(store: Path, method: str, space: str | None) -> dict[str, An
         # The order of the domains determines the grid indices, and only the configuration has it.
         plain: Any = OmegaConf.to_container(OmegaConf.load(store / "config.yaml"))
         domains: dict[str, Any] = plain["method"][method]["spaces"][space]
-    except (OSError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, OmegaConfBaseException, YAMLError) as error:
         raise UserError(f"{store}/config.yaml does not define space '{space}' of '{method}'; start the sweep again to write it") from error
     return domains
 
