@@ -22,6 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from sap_core.errors import UserError, unknown
 from sweeper.config.composition import compose_config, hydra_ready, options
@@ -278,7 +279,8 @@ def _is_open(parents: Sequence[str]) -> bool:
 def _compose(overrides: Sequence[Override], config_dirs: Sequence[Path], methods: bool = True) -> DictConfig:
     try:
         return compose_config(overrides, config_dirs, methods)
-    except (HydraException, OmegaConfBaseException) as error:
+    # YAMLError: a file that is no YAML, or has a tag that names an object of Python; no object is made of it.
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(_message(error)) from error
 
 

@@ -13,7 +13,6 @@ A job with an ok file is done. Diverged settings are final: they are failed rows
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from analysis.store import index
 from sap_core.checksum import MERGED, is_intact
 from sap_core.errors import StorageError, UserError
-from sap_core.files import replacing
+from sap_core.files import is_system_error, replacing
 from sap_core.records import Planned, Point, Row, Timing, column_types
 from sweeper.store.leases import acquire_or_owner, process_leases
 
@@ -210,9 +209,9 @@ class Store:
             lease = acquire_or_owner(process_leases(), self.leases / DRIVER, lambda line: print(line, file=sys.stderr, flush=True))
         except (OSError, StorageError) as error:
             cause = error.__cause__ or error
-            # A folder that may not be written is the user's to choose; a full or failing disk is not.
-            full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-            raise (StorageError if full else UserError)(
+            # A full, read-only or failing disk is no mistake in the command; a file in the place of the folder is one.
+            refused = isinstance(cause, OSError) and is_system_error(cause)
+            raise (StorageError if refused else UserError)(
                 f"the results folder {self.root} cannot be written ({getattr(cause, 'strerror', None) or cause}); "
                 "make it writable, or choose another with paths.results=DIR"
             ) from error
