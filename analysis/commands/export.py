@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from analysis.store.labels import counted
 from analysis.store.load import Results
+from sap_core.command_line import path_argument
 from sap_core.errors import UserError
 from sap_core.files import replacing
 
@@ -20,7 +20,7 @@ FILE_FORMATS = ("csv", "parquet")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
-        type=Path,
+        type=path_argument,
         nargs="?",
         metavar="FILE",
         help="a name that ends in .csv or .parquet (default: report/rows.csv in the first store)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from analysis.commands.common import add_format, format_tables, no_numbers
 from analysis.reports import generated_block
@@ -13,6 +12,7 @@ from analysis.store.selection_rule import RULES
 from analysis.tables import spec
 from analysis.tables.described import SHOWS
 from analysis.tables.registry import names
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError, unknown
 
 
@@ -71,7 +71,7 @@ def recipe_of(options: argparse.Namespace) -> generated_block.Recipe:
     name, text = options.name, None
     # The recipe contains the text of the file, not its path, so that generated LaTeX can be checked on another machine.
     if name is not None and spec.is_path(name):
-        described = spec.read(Path(name))
+        described = spec.read(home_expanded(name))
         name, text = described.name, described.text
     elif name is None:
         raise UserError(f"the name of a table is missing in sap-report STORE table NAME; allowed: {', '.join(names())}, or a YAML file")

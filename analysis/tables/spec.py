@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.reference.published import COMPUTE, TABLES
 from analysis.store.selection_policy import FALLBACKS, POOLING, Policy
 from analysis.store.selection_rule import RULES
@@ -25,9 +23,11 @@ from analysis.tables.yaml_checks import (
     check_mapping,
     check_name,
     check_values,
+    is_text,
     mapping_at,
 )
 from sap_core.errors import UserError, unknown
+from sap_core.yaml_files import parse_yaml, read_text
 
 FOLDER = Path(__file__).with_name("specs")
 
@@ -134,12 +134,7 @@ def read(path: Path) -> TableSpec:
     Raises:
         UserError: the file cannot be read, is not YAML, or has an unknown key or an invalid value.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError(f"the table '{path}' cannot be read ({reason}); docs/tables.md explains how to write one") from error
-    return parse(text, str(path))
+    return parse(read_text(path), str(path))
 
 
 def parse(text: str, where: str) -> TableSpec:
@@ -148,14 +143,7 @@ def parse(text: str, where: str) -> TableSpec:
     Raises:
         UserError: see `read`.
     """
-    try:
-        # safe_load: a description is data and must not construct objects.
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        # The parser's own message has several lines.
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"the table '{where}' is not YAML{line}: {getattr(error, 'problem', None) or 'it cannot be parsed'}") from error
+    data = parse_yaml(text, where, is_text).data
     given = check_mapping(data, f"the table '{where}'")
     check_keys(given, _KEYS, where)
     # Keys are checked first, so that a misspelt one is named rather than reported as missing.

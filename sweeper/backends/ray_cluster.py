@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from sap_core.command_line import path_argument
 from sap_core.errors import UserError
 from sweeper.backends.ray_backend import RayBackend, is_reachable
 from sweeper.config.schema import ORDERS, BackendConfig
@@ -51,10 +52,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m sweeper.backends.ray_cluster",
         description="Runs a file of jobs (sap-slurm freezes it) on a running Ray cluster.",
     )
-    parser.add_argument("plan", type=Path, help="a file with one JSON job per line")
-    parser.add_argument("--data", type=Path, required=True, help="folder that contains the data sets")
-    parser.add_argument("--store", type=Path, required=True, help="the sweep's results folder")
-    parser.add_argument("--artifacts", type=Path, required=True, help="folder that contains the checkpoints")
+    parser.add_argument("plan", type=path_argument, help="a file with one JSON job per line")
+    parser.add_argument("--data", type=path_argument, required=True, help="folder that contains the data sets")
+    parser.add_argument("--store", type=path_argument, required=True, help="the sweep's results folder")
+    parser.add_argument("--artifacts", type=path_argument, required=True, help="folder that contains the checkpoints")
     parser.add_argument("--address", required=True, metavar="HOST:PORT", help="the cluster's head; its token is in RAY_AUTH_TOKEN")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--order", default="cells", choices=ORDERS, help="order of the jobs (order= of sap-sweep)")
