@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.commands import COMMANDS, DEFAULT, STORE_OPTIONAL, ReadsColumns, command
 from analysis.store.load import load
-from sap_core.command_line import Parser, program
+from sap_core.command_line import Parser, home_expanded, program
 from sap_core.errors import StorageError, UserError, unknown
 from sap_core.files import is_system_error
 from sap_core.guard import check_start
@@ -97,9 +97,9 @@ def split(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
     if name is None and not set(rest) & set(HELP_OPTIONS):
         # Without a command every argument is a store. The first one is left to `load`, which names what a store is.
         for argument in stores[1:]:
-            if not Path(argument).is_dir():
+            if not home_expanded(argument).is_dir():
                 raise unknown("command", argument, COMMANDS, "sap-report STORE COMMAND")
-    return [Path(argument) for argument in stores], name, rest
+    return [home_expanded(argument) for argument in stores], name, rest
 
 
 def _help() -> str:

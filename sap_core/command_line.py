@@ -11,10 +11,13 @@ import errno
 import functools
 import io
 import os
+import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from sap_core.errors import UserError
@@ -147,3 +150,28 @@ class Parser(argparse.ArgumentParser):
         """Raises the message of argparse as `UserError`."""
         # argparse would print the usage and exit.
         raise UserError(f"{message}; {self.prog} --help lists its arguments")
+
+
+def shell_word(text: str) -> str:
+    """A word in the quotes that bash and zsh need, for commands that a message prints: brackets are patterns in zsh."""
+    if re.fullmatch(r"[\w@%+=:,./-]+", text, re.ASCII):
+        return text
+    # Double quotes are easier to read around a word that holds single ones; in them these characters keep their meaning.
+    return f'"{text}"' if "'" in text and not re.search(r'["$`\\!]', text) else shlex.quote(text)
+
+
+def path_argument(text: str) -> Path:
+    """The type of an argument that is a path, in which `~` and $HOME at the beginning are the home folder (a shell leaves --output=~/x)."""
+    return home_expanded(text)
+
+
+def home_expanded(text: str) -> Path:
+    """The path that a text names; `~`, `~USER`, $HOME and ${HOME} at its beginning are replaced.
+
+    Raises:
+        UserError: the home folder is not known.
+    """
+    try:
+        return Path(re.sub(r"^(\$HOME|\$\{HOME\})(?=/|$)", "~", text)).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"the home folder in the path '{text}' is not known ({error}); write the path out") from error

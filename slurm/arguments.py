@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
 from sap_core.location import CODE, HOME, package_path
 from slurm.batch import Sweep
@@ -64,8 +65,7 @@ def expand_home(argument: str) -> str:
     key, sign, value = argument.partition("=")
     if not (sign and key.startswith("paths.")):
         return argument
-    found = _HOME.match(value)
-    return f"{key}={Path('~').expanduser()}{value[found.end() :]}" if found else argument
+    return f"{key}={home_expanded(value)}" if _HOME.match(value) else argument
 
 
 def take_retry(arguments: Sequence[str]) -> tuple[bool, list[str]]:
@@ -98,7 +98,7 @@ def snapshot_of(cluster: Cluster, rest: Sequence[str], write: bool = True) -> Sn
     refuse_secrets({f"the cluster file {cluster.name}.yaml": repr(cluster)})
     retry, rest = take_retry(rest)
     if is_store(rest):
-        store = Path(rest[0]).expanduser()
+        store = home_expanded(rest[0])
         before = submissions(store)
         last = before[-1] if before else None
         # A store may have been moved since it was planned; the folders of data and artifacts are then given anew.
@@ -148,9 +148,9 @@ def absolute_folders(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         option, sign, folder = argument.partition("=")
         if option in ("--config-dir", "-cd") and sign:
-            argument = f"{option}={Path(folder).expanduser().absolute()}"
+            argument = f"{option}={home_expanded(folder).absolute()}"
         elif found and found[-1] in ("--config-dir", "-cd"):
-            argument = str(Path(argument).expanduser().absolute())
+            argument = str(home_expanded(argument).absolute())
         found.append(argument)
     return found
 

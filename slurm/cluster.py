@@ -177,7 +177,7 @@ def cluster_files(home: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     # The user's folder second, so that its files replace those of the same name.
     for folder in (home / "conf" / "cluster", config_folder()):
-        found |= {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+        found |= {path.stem: path for path in sorted(folder.glob("*.yaml")) if not path.name.startswith((".", "#")) and path.is_file()}
     return found
 
 
@@ -201,24 +201,16 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         UserError: the file cannot be read or is not a mapping.
     """
     # Imported here, so that commands without a cluster need no yaml.
-    import yaml
+    from sap_core.yaml_files import read_yaml as read
 
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        # BaseLoader constructs no Python objects, so reading a file cannot run code.
-        value = yaml.load(text, Loader=yaml.BaseLoader)
-        node = yaml.compose(text, Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"the cluster file {path} cannot be read ({' '.join(str(error).split())})") from error
+        value = read(path, lambda keys: True).data
+    except UserError as error:
+        raise UserError(f"the cluster file {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"the cluster file {path} contains no KEY: VALUE lines; conf/cluster/example.yaml lists the keys")
-    seen: set[str] = set()
-    # YAML's readers take the last of two equal keys without a word.
-    for key, _ in node.value if node is not None else ():
-        if key.value in seen:
-            raise UserError(f"{path}, line {key.start_mark.line + 1}: the key {key.value} is there twice; remove one of them")
-        seen.add(key.value)
-    return value
+    # An empty value, ~ and null are the absence of one, which every key of a cluster file writes as text.
+    return {str(key): "" if item is None else item for key, item in value.items()}
 
 
 def parse(values: Mapping[str, Any], name: str, where: str) -> Cluster:

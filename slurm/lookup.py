@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
 from slurm.submission import FOLDER
 
@@ -20,8 +21,8 @@ def split_store(arguments: Sequence[str], home: Path) -> tuple[Path, list[str]]:
         UserError: no store is named and none was submitted.
     """
     # A folder first: an existing path is never meant as the id of a job.
-    if arguments and Path(arguments[0]).is_dir():
-        return Path(arguments[0]).resolve(), list(arguments[1:])
+    if arguments and home_expanded(arguments[0]).is_dir():
+        return home_expanded(arguments[0]).resolve(), list(arguments[1:])
     if arguments and not _SLURM_JOB.fullmatch(arguments[0]) and "/" in arguments[0]:
         raise UserError(f"there is no folder {arguments[0]}; name a results folder, as in results/table1")
     # The folder of submissions changes with each of them, so its time is that of the last one.

@@ -35,7 +35,7 @@ examples:
   sap-report results/demo                   print and plot a store's results
 
 Any key of the configuration can be overridden, as in
-  methods=[sap] trainer.epochs=2 seeds=[1] backend=local only='network=resnet18 method=sap,scrub'"""
+  'methods=[sap]' trainer.epochs=2 'seeds=[1]' backend=local only='network=resnet18 method=sap,scrub'"""
 
 _HELP = ("--help", "-h")
 

@@ -15,10 +15,9 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TextIO
 
-from sap_core.command_line import Parser, program
+from sap_core.command_line import Parser, path_argument, program
 from sap_core.errors import StorageError, UserError
 from sap_core.files import is_system_error
 from sap_core.guard import check_start
@@ -102,10 +101,10 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         "Several may run on one store concurrently.",
     )
     parser.add_argument("--version", action="version", version=version_line())
-    parser.add_argument("plan", nargs="?", type=Path, help="a file with one JSON job per line")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--store", type=Path, required=True, help="the sweep's results folder")
-    parser.add_argument("--artifacts", type=Path, help="folder of the checkpoints (default: STORE/artifacts)")
+    parser.add_argument("plan", nargs="?", type=path_argument, help="a file with one JSON job per line")
+    parser.add_argument("--data", type=path_argument, required=True, help="folder of the data sets")
+    parser.add_argument("--store", type=path_argument, required=True, help="the sweep's results folder")
+    parser.add_argument("--artifacts", type=path_argument, help="folder of the checkpoints (default: STORE/artifacts)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps")
     parser.add_argument(
         "--shard", default="1/1", metavar="N/M",

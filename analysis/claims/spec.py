@@ -12,15 +12,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.reference.published import TABLES
 from analysis.store.selection_policy import Policy
 from analysis.store.selection_rule import RULES
 from analysis.tables.conditions import CELL_FIELDS, SEARCH_FIELDS
 from analysis.tables.values import ROW_FIELDS
-from analysis.tables.yaml_checks import Condition, check_conditions, check_keys, check_list, check_mapping
+from analysis.tables.yaml_checks import Condition, check_conditions, check_keys, check_list, check_mapping, is_text
 from sap_core.errors import UserError, unknown
+from sap_core.yaml_files import parse_yaml, read_text
 
 SHIPPED = Path(__file__).with_name("specs") / "sap.yaml"
 """The claims of the SAP paper."""
@@ -85,12 +84,7 @@ def read(path: Path) -> Claims:
     Raises:
         UserError: the file cannot be read, is not YAML, or has an unknown key or an invalid value.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError(f"the claims '{path}' cannot be read ({reason}); docs/claims.md explains how to write them") from error
-    return parse(text, str(path))
+    return parse(read_text(path), str(path))
 
 
 def parse(text: str, where: str) -> Claims:
@@ -99,13 +93,7 @@ def parse(text: str, where: str) -> Claims:
     Raises:
         UserError: see `read`.
     """
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"the claims '{where}' are not YAML{line}: {getattr(error, 'problem', None) or 'they cannot be parsed'}") from error
-    given = check_mapping(data, f"the file of claims '{where}'")
+    given = check_mapping(parse_yaml(text, where, _is_text).data, f"the file of claims '{where}'")
     check_keys(given, _KEYS, where)
     entries = check_mapping(given.get("claims"), f"'claims' of {where}")
     if not entries:
@@ -115,6 +103,13 @@ def parse(text: str, where: str) -> Claims:
         raise unknown("rule", rule, RULES, where)
     found = tuple(_claim(str(name), entry, f"claim '{name}' of {where}") for name, entry in entries.items())
     return Claims(str(given.get("title") or "Claims"), found, Policy(rule=rule), text)
+
+
+def _is_text(keys: tuple[str, ...]) -> bool:
+    """Whether the values at a path of keys are text: a network called 1.10 is no number."""
+    if keys[-2:-1] and keys[-2] in ("where", "where_not", "of", "against"):
+        return is_text(("where", keys[-1]))
+    return keys[-1] in ("title", "rule", "label", "claim", "every_other", "cells", "sample", "published")
 
 
 def _claim(name: str, data: Any, where: str) -> Claim:

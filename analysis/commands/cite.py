@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from analysis.reports.citations import USED, bibliography, used
 from analysis.store.load import Results
+from sap_core.command_line import path_argument
 from sap_core.files import save_text
 
 COLUMNS = USED
@@ -14,7 +14,7 @@ COLUMNS = USED
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", type=Path, nargs="?", metavar="FILE", help="file to write, such as references.bib (default: standard output)"
+        "file", type=path_argument, nargs="?", metavar="FILE", help="file to write, such as references.bib (default: standard output)"
     )
 
 

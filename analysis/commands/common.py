@@ -12,6 +12,7 @@ from analysis.tables.latex import latex
 from analysis.tables.names import DisplayNames, read_display_names
 from analysis.tables.print_options import PrintOptions
 from analysis.tables.render import Table, markdown, terminal, to_csv
+from sap_core.command_line import path_argument
 from sap_core.errors import UserError, unknown
 
 FORMATS = ("text", "markdown", "latex", "csv")
@@ -19,7 +20,7 @@ FORMATS = ("text", "markdown", "latex", "csv")
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Adds the option --output."""
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write to (default: report/ in the first store)")
+    parser.add_argument("--output", type=path_argument, metavar="DIR", help="folder to write to (default: report/ in the first store)")
 
 
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pandas as pd
 from analysis.commands.common import report_folder
 from analysis.store.labels import counted
 from analysis.store.load import Results
+from sap_core.command_line import path_argument
 from sap_core.errors import UserError
 from sap_core.files import replacing
 from sap_core.text import inert_cell
@@ -22,7 +22,7 @@ FILE_FORMATS = ("csv", "parquet")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
-        type=Path,
+        type=path_argument,
         nargs="?",
         metavar="FILE",
         help="a name that ends in .csv or .parquet (default: report/rows.csv in the first store)",

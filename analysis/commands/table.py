@@ -6,7 +6,6 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from analysis.commands.common import add_format, add_names, format_tables, names_in, no_numbers
 from analysis.reports import generated_block
@@ -21,6 +20,7 @@ from analysis.tables.print_options import FONT_SIZES, LATEX_ONLY, NOTES, PrintOp
 from analysis.tables.registry import names
 from analysis.tables.render import Table
 from analysis.tables.short_texts import with_short_notes
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError, unknown
 
 
@@ -158,7 +158,7 @@ def recipe_of(options: argparse.Namespace, printed: PrintOptions = PrintOptions(
     name, text = options.name, None
     # The recipe contains the text of the file, not its path, so that generated LaTeX can be checked on another machine.
     if name is not None and spec.is_path(name):
-        described = spec.read_file(Path(name))
+        described = spec.read_file(home_expanded(name))
         name, text = described.table, described.text or None
         printed = printed.over(described.print)
     elif name is None:

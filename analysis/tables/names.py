@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.store.labels import LABELS, display_names
 from analysis.tables.yaml_checks import check_keys, check_mapping
 from sap_core.errors import UserError
+from sap_core.yaml_files import read_yaml
 
 _START, _BETWEEN, _END = "\ue000", "\ue001", "\ue002"
 """Enclose LaTeX code and the text that it stands for within a text; characters for private use, which no name contains otherwise."""
@@ -124,16 +123,8 @@ def read_display_names(path: Path) -> DisplayNames:
     Raises:
         UserError: the file cannot be read, is not YAML, or has an unknown field.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the names in '{path}' cannot be read ({getattr(error, 'strerror', None) or 'it is not UTF-8 text'})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserError(
-            f"'{path}' is not YAML{f' in line {mark.line + 1}' if mark is not None else ''}; write for example 'method: {{sap: Ours}}'"
-        ) from error
-    return parse_display_names(data, f"'{path}'")
+    # Every name is text, also one that looks like a number.
+    return parse_display_names(read_yaml(path, lambda _: True).data, f"'{path}'")
 
 
 def has_latex(names: DisplayNames) -> bool:

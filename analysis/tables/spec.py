@@ -27,9 +27,11 @@ from analysis.tables.yaml_checks import (
     check_mapping,
     check_name,
     check_values,
+    is_text,
     mapping_at,
 )
 from sap_core.errors import UserError, unknown
+from sap_core.yaml_files import parse_yaml, read_text
 
 FOLDER = Path(__file__).with_name("specs")
 
@@ -146,8 +148,8 @@ def read_file(path: Path) -> TableFile:
     Raises:
         UserError: see `read`; or a file of names that it refers to cannot be read.
     """
-    text = _text_of(path)
-    given = check_mapping(_parsed(text, str(path)), f"the table '{path}'")
+    text = read_text(path)
+    given = check_mapping(parse_yaml(text, str(path), is_text).data, f"the table '{path}'")
     names: DisplayNames = {}
     if isinstance(given.get("names"), str):
         # Relative to the file that names it, so that both can be moved together.
@@ -170,26 +172,7 @@ def read(path: Path) -> TableSpec:
     Raises:
         UserError: the file cannot be read, is not YAML, or has an unknown key or an invalid value.
     """
-    return parse(_text_of(path), str(path))
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError(f"the table '{path}' cannot be read ({reason}); docs/tables.md explains how to write one") from error
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        # safe_load: a description is data and must not construct objects.
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        # The parser's own message has several lines.
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"the table '{where}' is not YAML{line}: {getattr(error, 'problem', None) or 'it cannot be parsed'}") from error
+    return parse(read_text(path), str(path))
 
 
 def parse(text: str, where: str) -> TableSpec:
@@ -198,7 +181,7 @@ def parse(text: str, where: str) -> TableSpec:
     Raises:
         UserError: see `read`.
     """
-    given = check_mapping(_parsed(text, where), f"the table '{where}'")
+    given = check_mapping(parse_yaml(text, where, is_text).data, f"the table '{where}'")
     check_keys(given, _KEYS, where)
     # Keys are checked first, so that a misspelt one is named rather than reported as missing.
     for needed in ("name", "title", "rows", "columns"):

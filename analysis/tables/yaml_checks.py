@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, get_type_hints
 
 from sap_core.errors import UserError, unknown
+from sap_core.records import Row
+
+_TEXTS = ("name", "title", "label", "group", "key", "value", "rule", "span", "row_label", "needs", "notes", "over", "fallback")
+"""Keys whose values are printed or name something, at any place of a description."""
+_CONDITIONS = ("where", "each", "filter", "order", "tables", "relative_to", "published", "names", "rows", "columns", "row_groups")
+"""Keys that map fields to values."""
 
 Condition = str | float | bool | None
 """A value that a field can be compared with."""
+
+
+def is_text(keys: tuple[str, ...]) -> bool:
+    """Whether the values at a path of keys are text: a network called 1.10 is no number."""
+    if keys[:1] == ("names",) and len(keys) == 3:
+        return True
+    above, last = keys[-2:-1], keys[-1]
+    return last in _text_columns() if above and above[0] in _CONDITIONS and last not in _TEXTS else last in _TEXTS
+
+
+@cache
+def _text_columns() -> frozenset[str]:
+    """The columns of rows that hold text."""
+    return frozenset(name for name, hint in get_type_hints(Row).items() if hint in (str, str | None))
 
 
 def check_digit(value: Any, what: str) -> int:

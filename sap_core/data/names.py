@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sap_core.command_line import home_expanded
+
 SUFFIXES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tif",
     ".tiff", ".tga",
@@ -46,8 +48,8 @@ def first_names(names: Sequence[object], shown: int = SHOWN) -> str:
 
 
 def located(root: Path, name: str) -> Path:
-    """Return the path that a configuration names: below `root` unless it is absolute; `~` is the user's home folder."""
-    return root / Path(name).expanduser()
+    """Return the path that a configuration names: below `root` unless it is absolute; `~` and $HOME are the user's home folder."""
+    return root / home_expanded(name)
 
 
 def relative(path: Path, base: Path) -> str:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sap_core.command_line import program
+from sap_core.command_line import path_argument, program
 from sap_core.data.clothing1m import NUM_VAL, Clothing1M
 from sap_core.data.csv_files import csv_bytes
 from sap_core.data.imagenet import ImageNet
@@ -62,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
         description="Sorts the files of an extracted release into the folders of a data set.",
     )
     built.add_argument("name", choices=sorted(SETS), help="data set")
-    built.add_argument("--from", dest="source", type=Path, required=True, help="folder of the extracted release")
-    built.add_argument("--to", dest="target", type=Path, required=True, help="data folder (paths.data)")
+    built.add_argument("--from", dest="source", type=path_argument, required=True, help="folder of the extracted release")
+    built.add_argument("--to", dest="target", type=path_argument, required=True, help="data folder (paths.data)")
     return built
 
 

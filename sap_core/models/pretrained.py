@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError, unknown
 from sap_core.location import HOME
 from sap_core.models.mismatch import OTHER_NETWORK, explain_mismatch, some
@@ -28,7 +29,7 @@ def weights_file(path: str, key: str = "weights") -> Path:
         UserError: the file does not exist.
     """
     # An absolute path replaces HOME; a relative one means the same in every working directory.
-    found = HOME / Path(path).expanduser()
+    found = HOME / home_expanded(path)
     if found.is_dir():
         # Its message says which file of the folder to name.
         read_weights(found, key)

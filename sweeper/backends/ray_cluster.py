@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from sap_core.command_line import program
+from sap_core.command_line import path_argument, program
 from sap_core.errors import StorageError, UserError
 from sap_core.machine import ending_signals
 from sap_core.text import one_line
@@ -65,10 +65,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m sweeper.backends.ray_cluster",
         description="Runs a file of jobs (sap-slurm freezes it) on a running Ray cluster.",
     )
-    parser.add_argument("plan", type=Path, help="a file with one JSON job per line")
-    parser.add_argument("--data", type=Path, required=True, help="folder that contains the data sets")
-    parser.add_argument("--store", type=Path, required=True, help="the sweep's results folder")
-    parser.add_argument("--artifacts", type=Path, required=True, help="folder that contains the checkpoints")
+    parser.add_argument("plan", type=path_argument, help="a file with one JSON job per line")
+    parser.add_argument("--data", type=path_argument, required=True, help="folder that contains the data sets")
+    parser.add_argument("--store", type=path_argument, required=True, help="the sweep's results folder")
+    parser.add_argument("--artifacts", type=path_argument, required=True, help="folder that contains the checkpoints")
     parser.add_argument("--address", required=True, metavar="HOST:PORT", help="the cluster's head; its token is in RAY_AUTH_TOKEN")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--order", default="cells", choices=ORDERS, help="order of the jobs (order= of sap-sweep)")

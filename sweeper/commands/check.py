@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sap-sweep check trainer=sgd",
         "sap-sweep check method=scrub@grid_a",
         "sap-sweep check pruner=el2n trainer.epochs=2",
-        "sap-sweep check method=refit_head plugins=[examples] --config-dir examples/conf",
+        "sap-sweep check method=refit_head 'plugins=[examples]' --config-dir examples/conf",
         note="Exit code 1: a check failed. The checks run on 80 synthetic images and take seconds.",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sap_core.command_line import home_expanded, path_argument
 from sap_core.errors import UserError, unknown
 from sap_core.location import HOME
 
@@ -17,7 +18,7 @@ def examples(*lines: str, note: str = "") -> str:
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
     """Adds the repeatable option `--config-dir DIR`."""
     parser.add_argument(
-        "--config-dir", "-cd", action="append", default=[], type=Path, metavar="DIR",
+        "--config-dir", "-cd", action="append", default=[], type=path_argument, metavar="DIR",
         help="folder with your own YAML files, in subfolders named like the groups (method/, experiment/, ...); may be repeated",
     )  # fmt: skip
 
@@ -64,7 +65,7 @@ def store_folder(text: str, file: str = "plan.parquet") -> Path:
     Raises:
         UserError: the folder lacks a file that every store has.
     """
-    store = Path(text)
+    store = home_expanded(text)
     # A folder that exists may still be any folder, so a file of every store is looked for.
     if not (store / file).is_file():
         raise UserError(f"'{store}' is not a store: it has no {file}; give the results folder of a sweep, such as results/demo")

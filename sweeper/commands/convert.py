@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
 from sap_core.files import replacing
 from sweeper.commands.common import examples
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
     from sap_core.models.inert_pickle import read_tensors
 
-    old, new = Path(options.file).expanduser(), Path(options.new).expanduser()
+    old, new = home_expanded(options.file), home_expanded(options.new)
     if not old.is_file():
         raise UserError(f"{old} is not a file; give the path of a checkpoint")
     if new.exists():

@@ -53,17 +53,25 @@ def show(arguments: Sequence[str]) -> int:
 
     from sweeper.config.compose import compose_all, split_config_dirs
     from sweeper.config.composition import register
+    from sweeper.config.hydra_source import SHIPPED, register_source
+    from sweeper.config.override_text import parse_argument
 
     folders, others = split_config_dirs(arguments)
-    if any(argument.split("=")[0] in _COMPOSING for argument in others):
-        # An override that Hydra is to show must pass the checks of a sweep; Hydra's own flags and their values are left out of them.
-        overrides = [one for one in others if ("=" in one or one.startswith("~")) and not one.startswith("-")]
+    composes = any(argument.split("=")[0] in _COMPOSING for argument in others)
+    # Hydra's own flags and their values are no overrides.
+    overrides = [one for one in others if ("=" in one or one.startswith("~")) and not one.startswith("-")]
+    if composes:
+        flags = [one for one in others if one not in overrides]
+        # An override that Hydra is to show must pass the checks of a sweep.
         compose_all([*(f"--config-dir={folder}" for folder in folders), *overrides])
+        # Hydra's parser wants the overrides side by side.
+        others = [*(parse_argument(one).input_line or one for one in overrides), *flags]
     # Hydra composes once more below, from the same global registry of schema and methods.
+    register_source(folders)
     register(folders)
     # hydra.main reads sys.argv.
-    sys.argv = ["sap-sweep", *arguments]
+    sys.argv = ["sap-sweep", *others]
     # The name that Hydra's help shows.
     os.environ["HYDRA_MAIN_MODULE"] = "sap-sweep"
-    hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(lambda config: None)()
+    hydra.main(version_base="1.3", config_path=SHIPPED, config_name="config")(lambda config: None)()
     return 0

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
 from sap_core.files import replacing, save_json, save_yaml
 from sap_core.records import Planned
@@ -85,14 +86,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _parse(arguments: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
     # A folder may have `=` in its name, so it counts as one if it exists.
-    folders = [argument for argument in arguments if "=" not in argument or Path(argument).is_dir()]
+    folders = [argument for argument in arguments if "=" not in argument or home_expanded(argument).is_dir()]
     for folder in folders:
-        if not Path(folder).is_dir():
+        if not home_expanded(folder).is_dir():
             raise UserError(f"'{folder}' is not a folder; give the --store folder of `python -m sweeper.execute BUNDLE`")
     if not folders:
         raise UserError("sap-sweep import needs the --store folder of `python -m sweeper.execute BUNDLE`, as in sap-sweep import DIR")
     others = [argument for argument in arguments if argument not in folders]
-    return [Path(folder).resolve() for folder in folders], key_values(others, KEYS, "sap-sweep import")
+    return [home_expanded(folder).resolve() for folder in folders], key_values(others, KEYS, "sap-sweep import")
 
 
 def _summary(counts: Counter[str]) -> str:

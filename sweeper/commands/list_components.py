@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 from sap_core.errors import UserError, unknown
+from sap_core.yaml_files import read_text
 from sweeper.commands.common import add_config_dir, examples
+from sweeper.config.choices import choices as choices_of
+from sweeper.config.choices import config_folder, shipped_folder
 
 MAIN_GROUPS = ("experiment", "dataset", "noise", "model", "trainer", "pruner", "method")
 """The groups that are listed first; the others follow by name."""
@@ -30,21 +32,17 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: the group or a folder does not exist.
     """
-    for folder in options.config_dir:
-        if not folder.is_dir():
-            raise UserError(f"--config-dir {folder} is not a folder; give one with subfolders of YAML files, such as method/")
-    print(listing(options.config_dir, options.group))
+    print(listing([config_folder(folder) for folder in options.config_dir], options.group))
     return 0
 
 
 def choices(folders: Sequence[Path] = ()) -> dict[str, dict[str, str]]:
     """Group -> choice -> description. A shipped file takes precedence over one of the same name in `folders`, as in Hydra's search path."""
     found: dict[str, dict[str, str]] = {}
-    # Read as resources, so that the list does not load Hydra.
-    roots: tuple[Traversable, ...] = (files("conf"), *folders)
-    for group, path in chain.from_iterable(map(_entries, roots)):
+    # Without Hydra, which takes longer to import than the list to print.
+    for group, path in chain.from_iterable(map(_entries, (shipped_folder(), *folders))):
         # The first root wins, as in Hydra's search path.
-        found.setdefault(group, {}).setdefault(path.name.removesuffix(".yaml"), first_line(path.read_text(encoding="utf-8")))
+        found.setdefault(group, {}).setdefault(path.stem, _description(path))
     groups = [*(group for group in MAIN_GROUPS if group in found), *sorted(set(found) - set(MAIN_GROUPS))]
     return {group: dict(sorted(found[group].items())) for group in groups}
 
@@ -80,8 +78,15 @@ def listing(folders: Sequence[Path], selected: str | None = None) -> str:
     return "\n\n".join(blocks)
 
 
-def _entries(root: Traversable) -> Iterator[tuple[str, Traversable]]:
+def _entries(root: Path) -> Iterator[tuple[str, Path]]:
     """(group, YAML file) of every choice below a configuration folder."""
     for group in root.iterdir():
-        if group.is_dir():
-            yield from ((group.name, path) for path in group.iterdir() if path.name.endswith(".yaml") and path.is_file())
+        if group.is_dir() and not group.name.startswith("."):
+            yield from ((group.name, path) for path in choices_of(group))
+
+
+def _description(path: Path) -> str:
+    # A file with a mistake is still a choice; whoever chooses it is told what is wrong.
+    with suppress(UserError):
+        return first_line(read_text(path))
+    return "(cannot be read)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError, unknown
 from sweeper.commands.common import add_overrides, examples, hydra_arguments
 
@@ -57,5 +58,5 @@ def _releases(arguments: list[str]) -> dict[str, Path]:
             raise unknown("data set", name, SETS, "--from NAME=DIR")
         if not folder:
             raise UserError(f"--from {argument} has no folder; write --from {name}=DIR with the folder of the extracted release")
-        releases[name] = Path(folder).absolute()
+        releases[name] = home_expanded(folder).absolute()
     return releases

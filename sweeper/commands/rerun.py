@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from sap_core.command_line import home_expanded
 from sap_core.errors import DamagedFile, UserError
 from sap_core.files import storing
 from sap_core.instruction_sets import use_reproducible
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: the store or run does not exist, a key is unknown, or the rows cannot be read.
     """
-    store = Path(options.store)
+    store = home_expanded(options.store)
     # The version first: an old store may also lack the file of jobs, but that is not what is wrong with it.
     Store(store).check_version()
     if not (store / "jobs.jsonl").is_file():
@@ -232,8 +233,8 @@ def _same_weights(stored: Path, now: Path) -> str:
 
 
 def _folder(keys: Mapping[str, str], key: str, otherwise: Path) -> Path:
-    return Path(keys[key]).resolve() if key in keys else otherwise
+    return home_expanded(keys[key]).resolve() if key in keys else otherwise
 
 
 def _data() -> Path:
-    return (HOME / os.environ.get("SAP_SWEEP_DATA", "data")).resolve()
+    return (HOME / home_expanded(os.environ.get("SAP_SWEEP_DATA", "data"))).resolve()

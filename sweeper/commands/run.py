@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sap_core import machine
 from sap_core.checksum import is_intact
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
 from sap_core.files import load_json
 from sweeper.commands.common import add_overrides, hydra_arguments
@@ -351,7 +351,7 @@ def _export(composed: Composed, only: JobFilter | None, paths: SweepPaths) -> in
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     rows = tuple(row for row in plan.rows if row.run_id in chosen)
-    path = (HOME / Path(config.export or "").expanduser()).resolve()
+    path = (HOME / home_expanded(config.export or "")).resolve()
     # Relative, so that the bundle contains no path of this machine if the store is in the checkout.
     results = os.path.relpath(paths.store, HOME) if paths.store.is_relative_to(HOME) else str(paths.store)
     # The stored configuration must not export once more when the bundle's store is resumed.

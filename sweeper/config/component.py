@@ -26,6 +26,7 @@ from sap_core.data.source import DataSet, NoiseKind
 from sap_core.errors import UserError, unknown
 from sap_core.models.pretrained import weights_file
 from sap_core.roles import flattened_fields
+from sweeper.config.schema import canonical_text
 from sweeper.config.target import resolve_class
 
 COMPONENT_KINDS: dict[Any, str] = {
@@ -158,6 +159,34 @@ def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
     }
 
 
+def is_text_field(cls: type, name: str) -> bool:
+    """Whether a field of a class is text, or a list of texts: a number or a truth value is none of its values."""
+    hint = _fields(cls)[name][0] if name in _fields(cls) else Any
+    options = [option for option in _options(hint) if option not in (None, type(None))]
+    return bool(options) and all(_is_text(option) for option in options)
+
+
+def with_texts(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a component with numbers as text where the field is text, such as a folder 2020."""
+    return {
+        key: canonical_text(value) if isinstance(value, bool | int | float) and is_text_field(cls, key) else value
+        for key, value in given.items()
+    }
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _is_text(option: Any) -> bool:
+    origin = get_origin(option)
+    if origin is Literal:
+        return all(isinstance(value, str) for value in get_args(option))
+    if origin in (tuple, list, Sequence) or (isinstance(origin, type) and issubclass(origin, Sequence)):
+        return all(inner in (str, ...) for inner in get_args(option))
+    return option is str
+
+
 def _is_option(parameter: inspect.Parameter) -> bool:
     """Whether YAML can set it: no *args or **kwargs, and no parameter whose default is a class or a function."""
     named = parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -176,12 +205,15 @@ def _check_type(value: Any, hint: Any, where: str) -> Any:
     Raises:
         UserError: it is not of type `hint`.
     """
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    options = _options(hint)
     # An exact match comes first, so that 300 stays an int where both int and float are allowed.
     for option in sorted(options, key=lambda option: option is not type(value)):
         matches, canonical = _coerce(value, option)
         if matches:
             return canonical
+    # A name that looks like a number, such as a folder 2020.
+    if str in options and isinstance(value, bool | int | float):
+        return canonical_text(value)
     allowed = " or ".join(_type_name(option) for option in options)
     raise UserError(f"{where}={value!r} is of the wrong type or value; allowed: {allowed}")
 
@@ -197,7 +229,7 @@ def _coerce(value: Any, option: Any) -> tuple[bool, Any]:
         if not isinstance(value, list | tuple):
             return False, value
         # Tuples become lists, because rows and ids are JSON, which has no tuples.
-        items = [_coerce(item, inner) for item in value]
+        items = [_coerce(item if inner is not str or isinstance(item, str) else canonical_text(item), inner) for item in value]
         return all(matches for matches, _ in items), [item for _, item in items]
     if option is float:
         # bool is a subclass of int, and .nan or .inf is valid YAML: neither is a hyperparameter value. Ids depend on the repr of a float,

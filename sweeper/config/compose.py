@@ -10,23 +10,26 @@ without them.
 
 from __future__ import annotations
 
-import json
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from sap_core.command_line import shell_word
 from sap_core.errors import UserError, unknown
+from sweeper.config.choices import config_folder, unknown_choice
 from sweeper.config.composition import compose_config, hydra_ready, options
+from sweeper.config.hydra_source import written_numbers
 from sweeper.config.multirun import suggest_lists
+from sweeper.config.override_text import override_text, parse_argument, written_scalars
 from sweeper.config.schema import (
     CELL_GROUPS,
     EXTRA_CELL_KEYS,
@@ -38,6 +41,7 @@ from sweeper.config.schema import (
     expand_cells,
     expand_searches,
 )
+from sweeper.config.text_fields import needs_class, restore_texts
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     config_dirs, given = split_config_dirs(arguments)
     with hydra_ready(config_dirs):
         # Everything below raises a UserError before Hydra composes, because Hydra's errors do not name the allowed values.
-        overrides = _parse(map(_quote, given))
+        overrides = _parse(given)
         _check_groups(overrides, config_dirs)
         # Keys of a cell's groups are left to `_compose_cell`, because each cell may choose another data set or network.
         general = [override for override in overrides if _root(override.key_or_group) not in CELL_GROUPS]
@@ -79,6 +83,12 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         cache = _Cache(raw["method"] if methods else None)
         # The override lines of a cell come before those of the command line, and Hydra applies the last one.
         cells = [_compose_cell(cell, overrides, config_dirs, cache) for cell in expand_cells(entries)]
+        written = needs_class([*written_numbers(config_dirs), *written_scalars(overrides)])
+    if written:
+        # Cells share what composes equal, and this changes it.
+        cells = copy.deepcopy(cells)
+        for cell in cells:
+            restore_texts(cell, written, raw["plugins"])
     # config.yaml keeps what each cell composed to; the groups at the top level would show the choice of no cell.
     raw["cells"] = [
         {
@@ -188,25 +198,14 @@ def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
             others.append(word)
             continue
         # Both `--config-dir=DIR` and `--config-dir DIR`, as Hydra accepts.
-        config_dirs.append(Path(value if sign else next(remaining, "")).absolute())
-        if not config_dirs[-1].is_dir():
-            raise UserError(
-                f"--config-dir {config_dirs[-1]} is not a folder; give one that contains method/, experiment/ or other groups of YAML files"
-            )
+        config_dirs.append(config_folder(value if sign else next(remaining, "")))
     return config_dirs, others
-
-
-def _quote(word: str) -> str:
-    """Quote the value of only=, which contains spaces and characters of Hydra's override grammar, and paths in the home folder (~)."""
-    key, _, value = word.partition("=")
-    special = (key == "only" and value != "null") or (value.startswith("~") and "'" not in value)
-    return f"{key}='{value}'" if special and not value.startswith(("'", '"')) else word
 
 
 def _cell_lines(cell: Mapping[str, Any], fixed: set[str]) -> list[str]:
     """A cell as override lines, without the keys in `fixed`, which the command line sets."""
     lines = [(key, value) for key, value in cell.items() if key not in fixed and _root(key) not in EXTRA_CELL_KEYS]
-    return [f"{key}={value if key in CELL_GROUPS else json.dumps(value)}" for key, value in lines]
+    return [f"{key}={override_text(value)}" for key, value in lines]
 
 
 def _lines(overrides: Iterator[Override] | Sequence[Override]) -> list[str]:
@@ -216,10 +215,7 @@ def _lines(overrides: Iterator[Override] | Sequence[Override]) -> list[str]:
 def _parse(lines: Iterator[str] | Sequence[str]) -> list[Override]:
     parsed, lines = [], list(lines)
     for line in lines:
-        try:
-            override = OverridesParser.create().parse_override(line)
-        except HydraException as error:
-            raise UserError(f"cannot read the argument '{line}'; write key=value, and quote values with spaces: key='a b'") from error
+        override = parse_argument(line)
         # Hydra would read `key=a,b` as a multirun. One sweep plans all combinations instead, so that they share baselines and a store.
         if override.is_sweep_override():
             raise UserError(f"'{line}' gives several values, and sap-sweep has no --multirun; {suggest_lists(lines)}")
@@ -244,7 +240,7 @@ def _check_groups(overrides: Sequence[Override], config_dirs: Sequence[Path]) ->
         if override.is_delete() or override.value() is None:
             raise UserError(f"'{override.input_line}' leaves {group} without a choice; allowed: {', '.join(allowed)}")
         if str(override.value()) not in allowed:
-            raise unknown(group, override.value(), allowed)
+            raise unknown_choice(group, override.value(), allowed, config_dirs)
 
 
 def _check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
@@ -289,7 +285,7 @@ def _searches(entries: Sequence[Any], config_dirs: Sequence[Path]) -> list[Searc
     found = []
     for methods, name, given in expand_searches(entries):
         if name not in options("search", config_dirs):
-            raise unknown("search", name, options("search", config_dirs), "searches")
+            raise unknown_choice("search", name, options("search", config_dirs), config_dirs, "searches")
         chosen = _compose(_parse([f"search={name}"]), config_dirs, methods=False).search
         try:
             # Merged with the schema, so that types are checked as those of `search` itself.
@@ -311,6 +307,9 @@ def _to_config(base: DictConfig, searches: list[SearchEntry]) -> Config:
     return config
 
 
+_TYPES = {"integer": "a whole number, without a point", "float": "a number", "bool": "true or false", "boolean": "true or false"}
+
+
 def _message(error: Exception) -> str:
     """One line of the innermost exception, with its key."""
     cause: BaseException = error
@@ -323,6 +322,12 @@ def _message(error: Exception) -> str:
     text = " ".join(str(cause).split("full_key:")[0].split())
     if text.endswith("is not in struct"):
         text += f"; a new key is added with +{key}=..."
+    elif found := re.fullmatch(r"(?s)Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+).*", text):
+        text = f"Value '{found[1]}' must be {_TYPES.get(found[2].lower(), found[2])}"
+    elif "is not a ListConfig" in text and key:
+        text = f"one value is not a list; write {shell_word(f'{key}=[VALUE]')}"
+    elif "Cannot convert 'list' to string" in text or "Cannot convert 'dict' to string" in text:
+        text = "a list or mapping is not a text; write one value"
     return f"{key}: {text}" if key else text
 
 

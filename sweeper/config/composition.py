@@ -7,12 +7,10 @@ cell, and most choose the same files and differ only in values such as `noise.ra
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
@@ -22,6 +20,8 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sweeper.config.choices import choices, is_choice, shipped_folder
+from sweeper.config.hydra_source import register_source
 from sweeper.config.schema import Config
 
 _CACHE: dict[tuple[str, ...], DictConfig] = {}
@@ -40,6 +40,7 @@ def hydra_ready(config_dirs: Sequence[Path]) -> Iterator[None]:
     # Compositions of files that have changed since are of no further use.
     for key in [key for key in _CACHE if key[0] != digest]:
         del _CACHE[key]
+    register_source(config_dirs)
     with initialize_config_module("conf", version_base="1.3", job_name="sap-sweep"):
         register(config_dirs)
         yield
@@ -50,7 +51,7 @@ def register(config_dirs: Sequence[Path] = (), methods: bool = True) -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="all_methods", node={"defaults": []})
-    names = [] if not methods else options("method", config_dirs) if GlobalHydra.instance().is_initialized() else _shipped_methods()
+    names = options("method", config_dirs) if methods else []
     store.store(name="all_methods", node={"defaults": [{f"/method@method.{name}": name} for name in names]})
 
 
@@ -89,11 +90,11 @@ def _compose_files(overrides: Sequence[Override], config_dirs: Sequence[Path], m
 
 def _compose_with_hydra(overrides: Sequence[Override], config_dirs: Sequence[Path], methods: bool) -> DictConfig:
     if methods:
-        return compose("config", overrides=[*_lines(overrides), *_searchpath(config_dirs)])
+        return compose("config", overrides=_lines(overrides))
     # The store is global too, so the entry without methods is replaced again whatever happens.
     register(config_dirs, methods=False)
     try:
-        return compose("config", overrides=[*_lines(overrides), *_searchpath(config_dirs)])
+        return compose("config", overrides=_lines(overrides))
     finally:
         register(config_dirs)
 
@@ -109,8 +110,8 @@ def _changes_one_value(override: Override, config_dirs: Sequence[Path]) -> bool:
 def _digest(config_dirs: tuple[Path, ...]) -> str:
     """SHA-256 of all YAML files, so that an edited file is read again; computed once per command line."""
     state = sha256()
-    for root in (files("conf"), *config_dirs):
-        for path in sorted(Path(str(root)).rglob("*.yaml")):
+    for root in (shipped_folder(), *config_dirs):
+        for path in sorted(filter(is_choice, root.rglob("*.yaml"))):
             # NUL bytes keep a path and the text of its file apart.
             state.update(f"{path}\0".encode() + path.read_bytes() + b"\0")
     return state.hexdigest()
@@ -118,22 +119,13 @@ def _digest(config_dirs: tuple[Path, ...]) -> str:
 
 @cache
 def _folders(config_dirs: tuple[Path, ...]) -> frozenset[str]:
-    return frozenset(path.name for root in (files("conf"), *config_dirs) for path in Path(str(root)).iterdir() if path.is_dir())
-
-
-def _shipped_methods() -> list[str]:
-    return sorted(path.name.removesuffix(".yaml") for path in (files("conf") / "method").iterdir() if path.name.endswith(".yaml"))
+    return frozenset(path.name for root in (shipped_folder(), *config_dirs) for path in root.iterdir() if path.is_dir())
 
 
 @cache
 def _cached_options(group: str, config_dirs: tuple[Path, ...]) -> tuple[str, ...]:
     """As `options`; folders are read once per command line."""
-    shipped = GlobalHydra.instance().config_loader().get_group_options(group)
-    return tuple(sorted({*shipped, *(path.stem for folder in config_dirs for path in (folder / group).glob("*.yaml"))}))
-
-
-def _searchpath(config_dirs: Sequence[Path]) -> list[str]:
-    return [f"hydra.searchpath=[{','.join(json.dumps(f'file://{folder}') for folder in config_dirs)}]"] if config_dirs else []
+    return tuple(sorted({path.stem for root in (shipped_folder(), *config_dirs) for path in choices(root / group)}))
 
 
 def _lines(overrides: Sequence[Override]) -> list[str]:

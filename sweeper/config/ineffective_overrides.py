@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sap_core.command_line import shell_word
+from sweeper.config.override_text import override_text
 from sweeper.config.search_space import LIST_TYPES
 
 if TYPE_CHECKING:
@@ -43,9 +45,9 @@ def _searched_spaces(method: str, content: Any, searched: Sequence[str]) -> dict
 
 def _remedy(method: str, space: str, field: str, domain: Any, value: Any) -> str:
     """The overrides that reduce the field's domain to the one value."""
-    key, text = f"method.{method}.spaces.{space}.{field}", json.dumps(value, default=str)
+    key, text = f"method.{method}.spaces.{space}.{field}", override_text(value)
     domain_type = next(iter(domain), "grid") if isinstance(domain, Mapping) else "grid"
     if domain_type in LIST_TYPES:
-        return f"'{key}.{domain_type}=[{text}]'"
+        return shell_word(f"{key}.{domain_type}=[{text}]")
     # A range cannot contain a single value.
-    return f"'~{key}.{domain_type}' '+{key}.choice=[{text}]'"
+    return f"'~{key}.{domain_type}' {shell_word(f'+{key}.choice=[{text}]')}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, get_type_hints
 
 from sap_core.errors import UserError, at_least, unknown
 
@@ -155,6 +156,48 @@ class Config:
     export: str | None = None
     retry: str | None = None
     dry_run: bool = False
+
+
+NEVER_NULL = ("name",)
+"""Text keys for which null on the command line is a text as well, because a sweep without a name cannot run."""
+
+
+def is_text(keys: tuple[str, ...]) -> bool:
+    """Whether the value of a key is text, whatever it looks like: a name, a path, or the choice of a group.
+
+    Args:
+        keys: the path of the key; items of a list have the path of the list.
+    """
+    if keys[:1] == ("defaults",):
+        return True
+    if keys[:1] == ("cells",):
+        return keys[1:] in [(name,) for name in (*CELL_GROUPS, "warmup")]
+    if keys[:1] == ("searches",):
+        return len(keys) == 2 and keys[1] in ("methods", "search", "sampler", "resource")
+    # Every component has a name for tables.
+    if keys[:1] in [(group,) for group in (*CELL_GROUPS, "method")] and len(keys) > 1 and keys[-1] == "name":
+        return True
+    # A mapping given for a group is none of its choices.
+    return ".".join(keys) in _text_keys() or (len(keys) == 1 and keys[0] in GROUPS)
+
+
+def canonical_text(value: Any) -> str | None:
+    """The one text of a number or boolean that needs no class to be found again; None for null."""
+    return str(value).lower() if isinstance(value, bool) else None if value is None else str(value)
+
+
+@cache
+def _text_keys() -> frozenset[str]:
+    """The keys of the schema whose type is text, or a list of texts."""
+
+    def below(cls: type, prefix: str) -> Iterator[str]:
+        for name, hint in get_type_hints(cls).items():
+            if is_dataclass(hint):
+                yield from below(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+            elif hint in (str, str | None, list[str]):
+                yield prefix + name
+
+    return frozenset(below(Config, ""))
 
 
 def check_values(config: Config) -> None:

@@ -21,7 +21,7 @@ from sap_core.data.source import DataSet, ReadsOptions
 from sap_core.data.splits import sizes
 from sap_core.errors import UserError
 from sap_core.identity import canonical_json
-from sweeper.config.component import parse_component
+from sweeper.config.component import parse_component, with_texts
 from sweeper.config.compose import Composed
 from sweeper.config.schema import CELL_GROUPS
 from sweeper.config.target import resolve_class
@@ -83,6 +83,7 @@ class _Reader:
 
     def read(self) -> tuple[dict[str, Any], OptionsTable | None, list[str]]:
         cls: Any = resolve_class(self.dataset.get("_target_"), "dataset", self.plugins, DataSet)
+        self.dataset = with_texts(cls, self.dataset)
         options = getattr(cls, "__dataclass_fields__", {})
         # An experiment may ask for more than its data set has: tensors have a shape and no number of channels.
         for key in [key for key, value in self.dataset.items() if value == AUTO and key not in options]:

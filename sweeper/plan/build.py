@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
 from sap_core.files import save_json, save_yaml
 from sap_core.identity import content_id
@@ -41,6 +42,8 @@ def compose(arguments: Sequence[str]) -> Composed:
 
     composed = compose_all(arguments)
     # Without an experiment Hydra composes an empty sweep, which is valid.
+    if "experiment" in composed.given and composed.cells and not composed.config.name:
+        raise UserError("the experiment has no name; add a line such as name: mine to its file, or name=mine to the command")
     if not composed.config.name or not composed.cells:
         raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
     for sentence in ineffective_overrides(composed):
@@ -65,7 +68,7 @@ def sweep_paths(config: Config) -> SweepPaths:
     """The sweep's folders; by default the store is results/NAME."""
     suffix = f"-{config.debug.name}" if config.debug.name else ""
     results = config.paths.results or f"results/{config.name}{suffix}"
-    return SweepPaths(*((HOME / Path(path).expanduser()).resolve() for path in (config.paths.data, results, config.paths.artifacts)))
+    return SweepPaths(*((HOME / home_expanded(path)).resolve() for path in (config.paths.data, results, config.paths.artifacts)))
 
 
 def check_cells(composed: Composed) -> tuple[Cell, ...]:

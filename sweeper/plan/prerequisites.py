@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from sap_core.api import ReadsWeights
+from sap_core.command_line import home_expanded
 from sap_core.data.names import located
 from sap_core.data.prepare import SETS
 from sap_core.data.prepare import prepare as build_layout
@@ -218,7 +219,7 @@ def _check_weights(
             if not download:
                 # Weights are large, so they are downloaded only on request, and never by a sweep: compute nodes often have no network.
                 raise UserError(f"{error}, or let `sap-sweep prepare ... --download` fetch what torchvision publishes") from error
-            file, created = _download_weights(HOME / Path(path).expanduser(), cell[where].get("network") or cell[where].get("name")), True
+            file, created = _download_weights(HOME / home_expanded(path), cell[where].get("network") or cell[where].get("name")), True
         if deep:
             _check_name_hash(file)
             _check_network(composed, cell, where, path)

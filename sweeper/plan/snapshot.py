@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.store.job_counts import Counts, count_jobs, total
+from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
 from sap_core.identity import content_id
 from sweeper.config.packages import parse_plugins
@@ -188,7 +189,7 @@ def folders_from(arguments: Sequence[str], name: str) -> SweepPaths:
 
 
 def _folder(path: str) -> Path:
-    return (HOME / Path(path).expanduser()).resolve()
+    return (HOME / home_expanded(path)).resolve()
 
 
 def _without_folders(arguments: Sequence[str]) -> tuple[str, ...]:

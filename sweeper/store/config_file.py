@@ -22,7 +22,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
     try:
         # OmegaConf's reader, which wrote the file: it differs from PyYAML's in numbers such as 1e-3.
-        plain: Any = OmegaConf.to_container(OmegaConf.create(load_text(path)))
+        text = load_text(path)
+        # OmegaConf copies what an alias refers to at every use, so that aliases of aliases would not end.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))):
+            raise ValueError("it has aliases (*), which sap-sweep does not write")
+        plain: Any = OmegaConf.to_container(OmegaConf.create(text))
     except (OmegaConfBaseException, yaml.YAMLError, RecursionError, AttributeError, TypeError) as error:
         raise ValueError(" ".join(str(error).split())[:200] or "it is not YAML") from error
     if not isinstance(plain, dict) or not plain:

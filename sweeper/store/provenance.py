@@ -11,6 +11,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from sap_core.command_line import home_expanded
 from sap_core.location import CODE, HOME, IN_CHECKOUT, version
 
 __all__ = ["HOME", "code_fingerprint", "commit", "file_state"]
@@ -71,7 +72,7 @@ def file_state(path: object, below: Path = Path()) -> list[int] | None:
 
     `path` is relative to the folder `below`, which is relative to `HOME`; both may be absolute.
     """
-    found = HOME / below / Path(path).expanduser() if isinstance(path, str) else None
+    found = HOME / below / home_expanded(path) if isinstance(path, str) else None
     if found is None or not found.is_file():
         return None
     # Size and time instead of a hash: weights and data sets may be gigabytes, and this runs at every start.

@@ -99,7 +99,12 @@ def test_overrides_on_the_command_line():
 
 def test_files_that_cannot_be_read(config_folder):
     config_folder.mkdir(parents=True)
-    for text, message in (("- a", "contains no KEY: VALUE lines"), ("a: [", "cannot be read"), ("\0", "cannot be read")):
+    for text, message in (
+        ("- a", "contains no KEY: VALUE lines"),
+        ("a: [", "line 1: .*close brackets"),
+        ("a: 1\na: 2", "line 2: the key a is there twice"),
+        ("\ta: 1", "line 1: .*a tab"),
+    ):
         (config_folder / "bad.yaml").write_text(text)
         with pytest.raises(UserError, match=message):
             load_cluster("bad", HOME)

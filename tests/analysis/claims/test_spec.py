@@ -45,7 +45,7 @@ def test_predicates_are_regions(predicate, region):
     [
         ("", "the file of claims 't.yaml' is empty"),
         ("claims: {}", "'claims' of t.yaml is empty; it must map names to claims"),
-        ("a: [", "the claims 't.yaml' are not YAML in line 1"),
+        ("a: [", "t.yaml, line 1: "),
         (GOOD + "rule: best", "unknown rule 'best' in t.yaml"),
         (GOOD + "names: {}", "unknown key 'names' in t.yaml"),
         (GOOD.replace("against", "agianst"), "unknown key 'agianst' in claim 'ahead' of t.yaml (did you mean 'against'?)"),

@@ -263,7 +263,7 @@ columns:
         ("value: gain", "relative_to: {method: vanila}", "unknown method 'vanila' in the table 'mine' (did you mean 'vanilla'?)"),
         ("trainer: sgd", "alpha: 3000", "unknown alpha '3000' in the table 'mine' (did you mean '30000'?); allowed: 30000, 10000, 2000"),
         ("trainer: sgd", "num_trusted: 17", "unknown num_trusted '17' in the table 'mine'; allowed: 200"),
-        ("trainer: sgd", "alpha: 3e4", "alpha in the table 'mine' is the text '3e4'; write the number 30000"),
+        ("trainer: sgd", "alpha: '3e4'", "alpha in the table 'mine' is the text '3e4'; write the number 30000"),
     ],
     ids=["hyperparameter", "row", "row group", "filter", "column", "relative_to", "setting", "column of rows", "text"],
 )  # fmt: skip

@@ -40,7 +40,7 @@ def test_the_papers_tables_are_shipped_and_sound():
         ("name: x\ntitle: y\nrows: {a: [1]}", "has no 'columns'"),
         ("- 1", "is a list; it must be a mapping of keys to values"),
         ("", "is empty; it must be a mapping of keys to values"),
-        ("a: [", "is not YAML in line 1"),
+        ("a: [", "t.yaml, line 1: did not find expected node content; indent keys of one level alike, close brackets"),
         (GOOD.replace("name: mine", "name: a/b"), "may contain only letters"),
         (GOOD.replace("{network: resnet18}", "{network: [a, b]}"), "is a list; it must be a single value"),
         (GOOD.replace("label: A", "rank: 3"), "'rank' in column 1 of t.yaml is 3; it must be true or false"),
@@ -67,5 +67,5 @@ def test_a_file_that_is_none(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         spec.read(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="not UTF-8"):
+    with pytest.raises(UserError, match="line 1: the file is encoded in UTF-16; save it as UTF-8"):
         spec.read(tmp_path / "binary.yaml")

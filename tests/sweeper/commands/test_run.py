@@ -43,7 +43,7 @@ def run(capsys, *words):
         (["seeds=[1]"], "no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)"),
         (
             ["experiment=demo", "--multirun"],
-            "--multirun is not needed: a single sap-sweep plans all combinations; give lists, as in methods=[sap,scrub]",
+            "--multirun is not needed: a single sap-sweep plans all combinations; give lists, as in 'methods=[sap,scrub]'",
         ),
         (
             ["experiment=demo", "trainer.epochs=1,2"],

@@ -100,7 +100,7 @@ def test_values_of_the_right_type_become_canonical(field, value, canonical):
         ("rate", "0.1", "a number"), ("rate", True, "a number"), ("rate", float("nan"), "a number"), ("rate", float("inf"), "a number"),
         ("share", "a", "a number or a whole number"), ("mode", "quick", "fast, slow, 1"), ("mode", True, "fast, slow, 1"),
         ("limit", "no", "a whole number or null"), ("sizes", 3, "a list"), ("sizes", [1, 2.5], "a list"), ("sizes", ["a"], "a list"),
-        ("on", 1, "true or false"), ("on", "true", "true or false"), ("label", 3, "a string"),
+        ("on", 1, "true or false"), ("on", "true", "true or false"), ("label", [3], "a string"),
     ],
 )  # fmt: skip
 def test_values_of_the_wrong_type_are_named_with_what_is_allowed(field, value, allowed):

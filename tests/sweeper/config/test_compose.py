@@ -48,7 +48,7 @@ def refused(*arguments):
         ("cells=[3]", "cells contains 3; each entry maps groups to choices"),
         ("cells=[{modle: small_cnn}]", "unknown key 'modle' in cells (did you mean 'model'?)"),
         ("cells=[{model: small_cn}]", "unknown model 'small_cn' (did you mean 'small_cnn'?)"),
-        ("cells=[{model: null}]", "unknown model 'None'; allowed: cnn9"),
+        ("cells=[{model: null}]", "'model=null' leaves model without a choice; allowed: cnn9"),
         ("cells=[{noise.rat: 0.1}]", "unknown key 'rat' in noise (did you mean 'rate'?); allowed: name, _target_, rate"),
         ("a b", "cannot read the argument 'a b'; write key=value, and quote values with spaces: key='a b'"),
         ("trainer.epochs=[1", "cannot read the argument"),
