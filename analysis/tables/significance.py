@@ -252,6 +252,8 @@ def _pair(pairing: _Pairing) -> CellComparison:
 
 
 def _cell_name(cell: CellResult) -> str:
+    if cell.rows.empty:
+        return cell.name
     row = cell.rows.iloc[0]
     rate = "" if row["noise_rate"] != row["noise_rate"] else f" {row['noise_rate'] * 100:g} %"
     return f"{network_label(str(row['network']))}, {row['noise']}{rate}, {row['trainer']}"

@@ -81,3 +81,21 @@ def test_means_that_differ_by_rounding_are_a_tie(maker):
     assert all(choice.kept for choice in select(cell.methods["sap", "alpha16"], Policy(over="pooled")))
     chosen = select(cell.methods["sap", "alpha16"], Policy(over="pooled", fallback="never"))
     assert [choice.row["position"] for choice in chosen] == [0, 0, 0]
+
+
+def test_a_cell_without_rows_is_named_by_the_tests(small):
+    """A second cell is planned and has not begun."""
+    for method, space in (("sap", "alpha16"), ("scrub", "grid_a")):
+        small.add(
+            f"{method}-later",
+            job_type="tune",
+            method=method,
+            seed=1,
+            baseline_id="later",
+            space=space,
+            cell="digits/none/mlp/sgd",
+            run=False,
+        )
+    (table,) = TABLES["tests"](load([small.write()]))
+    assert len(table.rows) == 1
+    assert any("digits/none/mlp/sgd: 0 of 1 seed with both test scores" in note for note in table.notes)
