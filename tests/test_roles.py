@@ -21,6 +21,7 @@ ALLOWED = {
     ("trainers/learner.py", "track_running_stats"): "norm layers of torch",
     ("sap_core/components.py", "__name__"): "classes and functions",
     ("sap_core/components.py", "__module__"): "classes and functions",
+    ("sweeper/config/target.py", "__module__"): "the package of a function that a plug-in names",
     ("sap_core/components.py", "__dict__"): "classes and functions",
     ("sap_core/records.py", "__args__"): "type hints",
     ("sweeper/config/component.py", "__name__"): "type hints",
