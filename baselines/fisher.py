@@ -117,7 +117,7 @@ class Fisher:
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression task, and for a network without trainable parameters or in which samples interact."""
         sample_sources.check_classes("fisher", kind, "takes expectations over classes")
-        optim.trainable(network.parameters())
+        optim.refuse_frozen(network.parameters())
         if layer := batch_statistics(network):
             raise UserError(
                 f"method 'fisher' needs the gradient of each sample on its own, but batch norm '{layer}' has no running statistics, so "

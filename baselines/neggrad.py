@@ -66,7 +66,7 @@ class NegGrad:
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError for a network whose parameters are all frozen."""
-        optim.trainable(network.parameters())
+        optim.refuse_frozen(network.parameters())
 
     def family(self) -> Hashable:
         """All fields but the epochs; a batch size above the size of its set equals that size."""

@@ -106,7 +106,7 @@ class SalUn:
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression task, and for a network whose parameters are all frozen."""
         sample_sources.check_classes("salun", kind, "gives forget samples other classes")
-        optim.trainable(network.parameters())
+        optim.refuse_frozen(network.parameters())
 
     def family(self) -> Hashable:
         """All fields but the epochs; a batch size above the size of its set equals that size."""

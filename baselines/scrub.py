@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -113,7 +113,7 @@ class SCRUB:
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression task, and for a network whose parameters are all frozen."""
         sample_sources.check_classes("scrub", kind, "compares distributions over classes")
-        optim.trainable(network.parameters())
+        optim.refuse_frozen(network.parameters())
 
     def family(self) -> Hashable:
         """All fields but epochs and msteps; a batch size above the size of its set equals that size."""
@@ -121,7 +121,9 @@ class SCRUB:
             sample_sources.effective_batch_size(self.forget_batch, self.num_forget),
             sample_sources.effective_batch_size(self.retain_batch, self.num_retain),
         )
-        return ("scrub", *astuple(replace(self, epochs=1, msteps=0, forget_batch=forget_batch, retain_batch=retain_batch)))
+        same = replace(self, epochs=1, msteps=0, forget_batch=forget_batch, retain_batch=retain_batch)
+        # Not `astuple`, which copies every value: a plan asks all settings of the largest grid, for every seed and cell.
+        return ("scrub", *(getattr(same, item.name) for item in fields(same)))
 
     def computation(self) -> Hashable:
         """All fields that change the result: max passes beyond the last epoch are never made."""

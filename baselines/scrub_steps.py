@@ -89,7 +89,7 @@ class SCRUBSteps:
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression task, and for a network whose parameters are all frozen."""
         sample_sources.check_classes("scrub_steps", kind, "compares distributions over classes")
-        optim.trainable(network.parameters())
+        optim.refuse_frozen(network.parameters())
 
     def family(self) -> Hashable:
         return self.computation()

@@ -119,7 +119,7 @@ class SSD:
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError for a network whose parameters are all frozen."""
-        optim.trainable(network.parameters())
+        optim.refuse_frozen(network.parameters())
 
     def family(self) -> Hashable:
         """All fields that the importances depend on."""

@@ -6,6 +6,7 @@ re-exported from one, without changing either.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sap_core.construct import locate
@@ -57,8 +58,14 @@ def version_of(target: str) -> int:
     return cls.version if isinstance(cls, Versioned) and isinstance(cls.version, int) else 1
 
 
+@cache
+def _declared(target: str) -> tuple[str, int, str | None]:
+    """(name, version, package of a plug-in) of a class; classes do not change while the program runs."""
+    return name_of(target), version_of(target), package_of(target)
+
+
 def component_id(kind: str, target: str) -> dict[str, Any]:
     """Return the part of an id that does not depend on settings: kind, name, version, and the package of a plug-in."""
-    package = package_of(target)
+    name, version, package = _declared(target)
     # The import path is absent on purpose, so that a class may move. The package keeps plug-ins of one name apart.
-    return {"kind": kind, "name": name_of(target), "version": version_of(target)} | ({"package": package} if package else {})
+    return {"kind": kind, "name": name, "version": version} | ({"package": package} if package else {})

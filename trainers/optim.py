@@ -126,6 +126,16 @@ def rate_at(
     return step(base, epoch, decay_epochs, decay_rate) if decay_every is None else step_every(base, epoch, decay_every, decay_rate)
 
 
+def refuse_frozen(parameters: Iterable[Tensor]) -> None:
+    """Refuses a network without parameters that ask for gradients; looks at no more of them than it needs.
+
+    Raises:
+        UserError: all are frozen.
+    """
+    if not any(parameter.requires_grad for parameter in parameters):
+        trainable(())
+
+
 def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
     """Returns the parameters that ask for gradients; the others are frozen, and stay as they are.
 

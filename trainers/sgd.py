@@ -303,7 +303,7 @@ class SGD:
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError for options that do not apply to this type of task, and for a network without trainable parameters."""
-        optim.trainable(network.parameters())
+        optim.refuse_frozen(network.parameters())
         if self.until_train_acc is not None and kind != "classification":
             raise UserError(
                 "trainer.until_train_acc requires a classification, but this task is a regression; set trainer.until_train_acc=null"

@@ -67,7 +67,14 @@ class Component:
         Fields named in `outside` are left out. A field that names a file (listed in the class's `file_fields`) is replaced by the file's
         SHA-256.
         """
+        if not outside:
+            return self._identity
         return _identity(self.kind, self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.where)
+
+    # A plan asks for it once per seed and cell.
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return _identity(self.kind, self.target, self.settings, self.where)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -271,7 +278,7 @@ def display_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _identity(kind: str, target: str, settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     # Only what differs from the defaults enters an id: an option that is added later with its default changes no stored id.
     cls: Any = locate(target)
-    files, defaults = cls.file_fields if isinstance(cls, ReadsWeights) else (), _defaults(cls)
+    files, defaults = _file_fields(cls), _defaults(cls)
     changed = {key: value for key, value in settings.items() if not (key in defaults and defaults[key] == value)}
     # A weights file counts by its content, wherever it is stored.
     identified = {
@@ -279,6 +286,11 @@ def _identity(kind: str, target: str, settings: Mapping[str, Any], where: str = 
         for key, value in changed.items()
     }
     return component_id(kind, target) | {"settings": identified}
+
+
+@cache
+def _file_fields(cls: Any) -> tuple[str, ...]:
+    return tuple(cls.file_fields) if isinstance(cls, ReadsWeights) else ()
 
 
 def _nested_identity(cls: type, key: str, value: Any) -> Any:

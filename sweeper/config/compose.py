@@ -80,6 +80,10 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         raw = _to_plain(base)
         searches = _searches(raw["searches"], config_dirs)
         raw["searches"] = [asdict(entry) for entry in searches]
+        # Before the cells are composed and torch is loaded: the most frequent mistake.
+        for name in [*raw["methods"], *(name for entry in searches for name in entry.methods)]:
+            if name.partition("@")[0] not in raw["method"]:
+                raise unknown("method", name.partition("@")[0], raw["method"], "methods")
         cache = _Cache(raw["method"] if methods else None)
         # The override lines of a cell come before those of the command line, and Hydra applies the last one.
         cells = [_compose_cell(cell, overrides, config_dirs, cache) for cell in expand_cells(entries)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sap_core.api import Need, Passes, RefusesNetworks, RefusesTasks, RefusesTrainers, Sizes
+from sap_core.api import Need, Passes, RefusesNetworks, RefusesTrainers, Sizes
 from sap_core.data.assemble import assemble_task
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
@@ -18,6 +19,12 @@ from sap_core.roles import sample_counts, with_flattened
 from sweeper.plan.cell import Cell
 from sweeper.plan.probe import probe
 from trainers.speed import training_speed
+
+
+@cache
+def _refuses_tasks(cls: Any) -> bool:
+    """Whether instances implement `RefusesTasks`; looking a protocol's members up for each of thousands of settings takes seconds."""
+    return callable(getattr(cls, "refuse", None))
 
 
 def check_feasibility(cell: Cell) -> None:
@@ -68,7 +75,8 @@ def check_feasibility(cell: Cell) -> None:
         )
     for instance in components:
         # Some components want to see the network (PRL-G, for example, refuses batch norm).
-        if isinstance(instance, RefusesTasks):
+        kind: Any = type(instance)
+        if _refuses_tasks(kind):
             instance.refuse(cell.dataset.instance.kind, network)
     check_weights(cell, [setting.instance for *_, setting in settings])
 
