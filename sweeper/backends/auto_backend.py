@@ -14,7 +14,7 @@ from sweeper.scheduling.schedule import Backend, Report, Schedule
 if TYPE_CHECKING:
     from sweeper.backends.local_backend import LocalBackend
 
-RAY_JOBS = 200
+RAY_JOBS = 1_000
 """Number of jobs from which on Ray is chosen on one machine; its start takes about 15 seconds."""
 
 
