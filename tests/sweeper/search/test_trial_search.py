@@ -110,7 +110,7 @@ def test_a_forecast_is_an_upper_bound(plan_of):
 def test_a_dry_run_counts_searches(plan_of):
     found = plan_of("experiment=demo_search")
     text = describe_plan(found.plan.jobs, found.plan.rows, 1, 1.0e10, "cpu")
-    assert "  search       93 jobs" in text
+    assert "  search      124 jobs" in text
     assert "scrub@grid_a successive_halving 675 259 trials, seeds: 1" in text
 
 
