@@ -26,7 +26,6 @@ from scipy import stats
 
 from analysis.claims.evidence import Difference, Sizes
 from analysis.claims.spec import CELLS, EVERY, Claim, Region
-from analysis.store.labels import counted
 from analysis.tuning.intervals import CONFIDENCE
 from analysis.tuning.significance import LEVEL, holm
 
@@ -95,7 +94,8 @@ class Judgement:
     p: float | None = None
     power: float | None = None
     cells: int = 0
-    statistic: str = ""
+    inside: int | None = None  # every: the number of cells whose mean difference lies in the region
+    statistic: str = ""  # every: the cell of the estimate; sizes: the counts; no evidence: the reason
     notes: tuple[str, ...] = ()
 
 
@@ -110,7 +110,7 @@ def judge(claim: Claim, differences: Sequence[Difference], evidence: str) -> Jud
     verdict = verdict_of(estimate, claim.region)
     return Judgement(
         claim, evidence, verdict, estimate, _p(estimate, claim.region), estimate.power(claim.region, claim.expected),
-        len(differences), f"mean over {counted(len(differences), 'cell')}", notes,
+        len(differences), notes=notes,
     )  # fmt: skip
 
 
@@ -166,8 +166,8 @@ def _every(claim: Claim, differences: Sequence[Difference], evidence: str, notes
     for one, good in zip(differences, inside, strict=True):
         by_cell[one.cell] = by_cell.get(one.cell, True) and good
     least = ", ".join(part for part in (differences[weakest].cell, differences[weakest].other) if part)
-    statistic = f"{sum(by_cell.values())} of {counted(len(by_cell), 'cell')}; least in {least}"
-    return Judgement(claim, evidence, verdict, estimates[weakest], p, min(powers, default=None), len(by_cell), statistic, notes)
+    power, met = min(powers, default=None), sum(by_cell.values())
+    return Judgement(claim, evidence, verdict, estimates[weakest], p, power, len(by_cell), met, least, notes)
 
 
 def _support(estimate: Estimate, region: Region, p: float | None, inside: bool) -> float:

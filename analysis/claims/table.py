@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from analysis.claims.evidence import of_published, of_store, sizes_of
-from analysis.claims.judge import Judgement, judge, judge_sizes
+from analysis.claims.judge import NO_EVIDENCE, Judgement, judge, judge_sizes
 from analysis.claims.spec import Claims, Region
 from analysis.reference.published import SEEDS
 from analysis.store.labels import MINUS, MISSING, number
@@ -28,7 +28,6 @@ _COLUMNS = (
     Column("seeds", "n"),
     Column("p", "p"),
     Column("power", "Power"),
-    Column("statistic", "Statistic", numeric=False),
 )
 
 
@@ -65,17 +64,16 @@ def _row(one: Judgement) -> tuple[FormattedCell, ...]:
     head = (FormattedCell(claim.label), FormattedCell(one.evidence), FormattedCell(one.verdict), FormattedCell(required))
     if estimate is None:
         cells = FormattedCell(str(one.cells), one.cells) if one.cells else blank
-        return (*head, blank, blank, cells, blank, blank, blank, FormattedCell(one.statistic))
+        return (*head, FormattedCell(one.statistic) if claim.settings else blank, blank, cells, blank, blank, blank)
     interval = estimate.interval()
     return (
         *head,
         FormattedCell(number(estimate.mean, 2, sign=True), estimate.mean),
         FormattedCell(MISSING if interval is None else f"[{number(interval[0], 2, sign=True)}, {number(interval[1], 2, sign=True)}]"),
-        FormattedCell(str(one.cells), one.cells),
+        FormattedCell(str(one.cells) if one.inside is None else f"{one.inside} of {one.cells}", one.cells),
         FormattedCell(str(estimate.n), estimate.n),
         _p(one.p),
         blank if one.power is None else _power(one.power, claim.expected),
-        FormattedCell(one.statistic),
     )
 
 
@@ -99,11 +97,10 @@ def _p(value: float | None) -> FormattedCell:
 
 def _notes(claims: Claims, found: Sequence[Judgement]) -> tuple[str, ...]:
     shown = list({one.claim.name: one.claim for one in found}.values())
-    notes = [f"{claim.label}: {claim.claim}" for claim in shown]
-    notes += [
+    notes = [
         f"Holds: the {CONFIDENCE * 100:g} % confidence interval of the difference lies inside the required region; fails: outside it; "
         "undecided: neither. A claim about every cell holds if it holds in each, and fails if it fails in one after Holm's correction; the "
-        "row shows the cell with the least support.",
+        "row shows the cell with the least support, and in how many cells the mean lies in the region.",
         "p: two-sided t-test of the mean difference against the bound of the region (the nearer one inside it); of a cell outside the "
         "region after Holm's correction. Power: the probability of the verdict 'holds' if the true difference is the one in brackets; the "
         "smallest over the cells if the claim is about every cell.",
@@ -116,4 +113,8 @@ def _notes(claims: Claims, found: Sequence[Judgement]) -> tuple[str, ...]:
     if any(one.evidence == STORE and one.estimate for one in found):
         rule = claims.policy.rule
         notes.append(f"Store: differences paired by seed; settings selected by {rule}: {RULES[rule].format(score='accuracy')}.")
+    if any(one.verdict == NO_EVIDENCE for one in found):
+        notes.append("No evidence: no cell has both methods.")
+    notes += [f"{one.claim.label} ({one.evidence}): the row shows {one.statistic}." for one in found if one.inside is not None]
+    notes += [f"{claim.label}: {claim.claim}" for claim in shown]
     return (*notes, *dict.fromkeys(note for one in found for note in one.notes))

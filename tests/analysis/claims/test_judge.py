@@ -77,7 +77,7 @@ def test_a_claim_about_every_cell_needs_each_cell():
     assert judge(every, [good, unclear], "store").verdict == UNDECIDED
     failed = judge(every, [good, bad, unclear], "store")
     assert (failed.verdict, failed.estimate.mean, failed.cells) == (FAILS, pytest.approx(-2.0), 3)
-    assert failed.statistic == "2 of 3 cells; least in b"
+    assert (failed.inside, failed.statistic) == (2, "b")
 
 
 def test_refuting_a_claim_about_every_cell_is_corrected_for_the_number_of_cells():
