@@ -104,7 +104,7 @@ def test_latex_is_checked_by_lint(words, store, mine, tmp_path, capsys):
     ("words", "message"),
     [
         (["claims", "--on", "store"], "--on store needs a store before the command, as in sap-report results/demo claims --on store"),
-        (["claims", "none.yaml"], "the claims 'none.yaml' cannot be read"),
+        (["claims", "none.yaml"], "none.yaml cannot be read (No such file or directory); check its name and permissions"),
     ],
 )
 def test_mistakes_of_the_command_line(words, message, capsys):
