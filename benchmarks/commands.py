@@ -34,7 +34,9 @@ def measure(arguments: str, rounds: int) -> tuple[float, float]:
     for _ in range(rounds + 1):
         before, start = os.times(), time.perf_counter()
         words = [sys.executable, *shlex.split(arguments)]
-        done = subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", errors="replace", check=False
+        )
         wall, after = time.perf_counter() - start, os.times()
         if done.returncode not in (0, 2):
             raise RuntimeError(f"{arguments} ended with code {done.returncode}: {done.stderr[-500:]}")

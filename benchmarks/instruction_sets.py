@@ -94,7 +94,7 @@ def measured(variables: dict[str, str], steps: int) -> dict[str, object]:
     """The hashes and the time of a new process with these environment variables."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ, **variables}
     command = [sys.executable, "-m", "benchmarks.instruction_sets", "--measure", str(steps)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
     found: dict[str, object] = json.loads(done.stdout)
     return found
 

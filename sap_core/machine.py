@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -145,6 +146,25 @@ def ending_signals() -> tuple[signal.Signals, ...]:
     if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
         return (signal.SIGTERM,)
     return (signal.SIGTERM, hangup)
+
+
+@contextmanager
+def signals_as_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt in the block at SIGTERM or SIGHUP (a closed terminal), as at Ctrl-C, so that it ends in good order."""
+
+    def interrupt(number: int, _: object) -> None:
+        # A shell whose terminal is closed may send a second SIGHUP, which must not cut the orderly end short.
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    # Slurm and container managers send SIGTERM before SIGKILL, so it must lead through the same orderly end as Ctrl-C.
+    before = {number: signal.signal(number, interrupt) for number in ending_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def complete_account() -> None:

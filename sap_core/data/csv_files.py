@@ -86,7 +86,7 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
 def _text(content: bytes) -> str:
     if content.startswith(b"\x1f\x8b"):
         try:
-            with gzip.open(io.BytesIO(content)) as file:
+            with gzip.open(io.BytesIO(content), mode="rb") as file:
                 text = file.read(most_bytes(len(content)) + 1)
             check_size(len(text), len(content))
             content = text

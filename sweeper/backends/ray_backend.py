@@ -15,7 +15,6 @@ import logging
 import os
 import secrets
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from sweeper.backends.ray_address import check_reachable, init_error, own_addres
 from sweeper.backends.ray_driver import START_SECONDS, Capacity, Driver, RayUnavailable, capacity_of
 from sweeper.backends.ray_paths import RAY_FOLDER, plain_ray, ray_parent_folder
 from sweeper.backends.ray_session import remove_stale, session_folder
-from sweeper.backends.ray_start import TimedOut, end_new_descendants, hangup_blocked, time_limit
+from sweeper.backends.ray_start import TimedOut, abandon, hangup_blocked, time_limit
 from sweeper.execute import LEASE_WAIT_SECONDS, exit_with_parent
 from sweeper.jobs.job import Job, SweepPaths
 from sweeper.jobs.run_job import execute
@@ -64,9 +63,6 @@ _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 CAPACITY_SECONDS = 2.0
 """Time that the resources of a cluster's nodes are cached."""
-
-_ABANDON_SECONDS = 10.0
-"""Time limit for shutting down a Ray that did not start."""
 
 _MAX_TRIALS = 10_000
 """Concurrent trials that Tune allows; the driver decides by free resources."""
@@ -193,7 +189,7 @@ class RayBackend:
                 raise
             # Of any type: ImportError, MemoryError and errors of Ray's libraries among them.
             except (TimedOut, Exception) as error:
-                _abandon(children)
+                abandon(children)
                 raise RayUnavailable(init_error(self.address, error, self.start_seconds)) from error
             finally:
                 # ray.init replaces the handler.
@@ -227,15 +223,6 @@ class RayBackend:
 
 _FORWARDED = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS", "SAP_SWEEP_HOME", *REPRODUCIBLE)
 """Environment variables that are forwarded to the workers of an existing cluster. No secrets: others could read them there."""
-
-
-def _abandon(children: set[int]) -> None:
-    """Ends what a failed start has left of Ray in this process and outside of it; `children` are the processes that ran before it."""
-    ray = sys.modules.get("ray")
-    with contextlib.suppress(TimedOut, Exception), time_limit(_ABANDON_SECONDS):
-        if ray is not None:
-            ray.shutdown()
-    end_new_descendants(children)
 
 
 def _tune_error(error: Exception) -> UserError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -13,6 +14,9 @@ from sap_core.machine import parents
 
 _END_SECONDS = 5.0
 """Seconds that processes have for ending after SIGTERM; then they are killed."""
+
+_ABANDON_SECONDS = 10.0
+"""Time limit for shutting down a Ray that did not start."""
 
 
 class TimedOut(BaseException):
@@ -53,6 +57,15 @@ def hangup_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def abandon(children: set[int]) -> None:
+    """Ends what a failed start has left of Ray in this process and outside of it; `children` are the processes that ran before it."""
+    ray = sys.modules.get("ray")
+    with suppress(TimedOut, Exception), time_limit(_ABANDON_SECONDS):
+        if ray is not None:
+            ray.shutdown()
+    end_new_descendants(children)
 
 
 def end_new_descendants(before: Collection[int]) -> None:

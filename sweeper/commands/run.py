@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -212,7 +211,7 @@ def _run(
     workers = None if _is_limited_by_cluster(config.backend) else max(1, min(_workers(config.backend), len(pending)))
     backend = _backend(config.backend, paths, len(pending), workers)
     progress = Progress(pending, total, stored, store.logs / "sweep.log", estimator, workers)
-    with _signals_as_interrupt(), progress:
+    with machine.signals_as_interrupt(), progress:
         # Jobs below a job that has been given up become failed rows that name it, so that no planned row is silently absent.
         for orphan, why in schedule.orphans():
             progress.report(orphan, store_failure(orphan, store, "parent", why))
@@ -389,22 +388,3 @@ def _complete_plan(store: Store, key: str) -> tuple[int, int] | None:
             if all(job_id in finished for job_id in stored["jobs"]):
                 return int(stored["rows"]), sum(finished[job_id] == "failed" for job_id in stored["jobs"])
     return None
-
-
-@contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
-    """Context manager in which SIGTERM and SIGHUP (a closed terminal) end the sweep like Ctrl-C: workers store their state first."""
-
-    def interrupt(number: int, _: object) -> None:
-        # A shell whose terminal is closed may send a second SIGHUP, which must not cut the orderly end short.
-        if number != signal.SIGTERM:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    # Slurm and container managers send SIGTERM before SIGKILL, so it must lead through the same orderly end as Ctrl-C.
-    before = {number: signal.signal(number, interrupt) for number in machine.ending_signals()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sap_core.api import Need, Passes, RefusesNetworks, RefusesTrainers, Sizes
+from sap_core.api import Need, Passes, RefusesNetworks, RefusesTasks, RefusesTrainers, Sizes
 from sap_core.data.assemble import assemble_task
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
@@ -24,7 +24,7 @@ from trainers.speed import training_speed
 @cache
 def _refuses_tasks(cls: Any) -> bool:
     """Whether instances implement `RefusesTasks`; looking a protocol's members up for each of thousands of settings takes seconds."""
-    return callable(getattr(cls, "refuse", None))
+    return issubclass(cls, RefusesTasks)
 
 
 def check_feasibility(cell: Cell) -> None:

@@ -27,7 +27,7 @@ class StoreMaker:
     def add(self, run_id, *, job_type, method, seed, baseline_id, space=None, position=0, settings=None, planned=True, run=True, **fields):
         """Adds one planned line (unless `planned` is false) and its row (unless `run` is false)."""
         settings_text = json.dumps(settings or {})
-        job_id = fields.pop("job_id", f"job-{run_id}")
+        job_id = job_of(fields.pop("job_id", f"job-{run_id}"))
         common = {
             "dataset": "digits", "noise": "symmetric", "noise_rate": 0.25, "network": "small_cnn", "trainer": "sgd", "method": method,
             "space": space, "space_hash": f"hash-{space}" if space else None, "position": position, "settings": settings_text, "seed": seed,
@@ -110,12 +110,17 @@ class StoreMaker:
     def curve(self, run_id, points) -> None:
         """Writes a file of series; points are (name, step, value)."""
         (self.path / "series").mkdir(parents=True, exist_ok=True)
-        job_id = f"job-{run_id}"
+        job_id = job_of(f"job-{run_id}")
         write_records(self.path / "series" / f"{job_id}.parquet", Point, [Point(job_id, run_id, *point) for point in points])
 
     def write_rows(self, file_name: str, rows: list[Row]) -> None:
         """Writes one more file of rows in addition to those of `write`."""
         write_records(self.path / "rows" / file_name, Row, rows)
+
+
+def job_of(name: str) -> str:
+    """The name as a job's id, which contains no dot: the name of a file ends the id at the first one."""
+    return name.replace(".", "p")
 
 
 def write_records(path: Path, record: type, records: list) -> None:

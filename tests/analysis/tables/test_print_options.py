@@ -245,7 +245,7 @@ def test_a_file_of_names_and_options_for_a_built_in_table(small, tmp_path, capsy
         (["--siunitx"], "--siunitx changes LaTeX only; add --format latex, or omit it"),
         (["--width", "one"], "--width changes LaTeX only"),
         (["--rename", "SAP"], "is not of the form OLD=NEW"),
-        (["--names", "absent.yaml"], "the names in 'absent.yaml' cannot be read (No such file"),
+        (["--names", "absent.yaml"], "absent.yaml cannot be read (No such file or directory); check its name and permissions"),
         (["--decimals", "-1"], "it must be an integer from 0 to 9"),
     ],
 )

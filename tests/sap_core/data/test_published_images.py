@@ -1,6 +1,5 @@
 """The large published data sets, with miniature releases."""
 
-import json
 from dataclasses import fields
 
 import numpy as np
@@ -17,6 +16,7 @@ from sap_core.data.mini_webvision import MiniWebVision
 from sap_core.data.source import Classes, DataSet
 from sap_core.data.webvision import WebVision
 from sap_core.errors import UserError
+from sap_core.files import load_json
 
 SETS = (Imagenette, ImageNet, WebVision, MiniWebVision, Clothing1M)
 
@@ -97,7 +97,7 @@ def test_webvision_is_sorted_by_its_lists(tmp_path, capsys):
         f"train/{synsets[label]}/{engine}_q{query:04d}_a.jpg"
         for engine in ("google", "flickr") for query, label in ((1, 0), (2, 0), (3, 1), (4, 59))
     }  # fmt: skip
-    kept = json.loads((base / "prepared.json").read_text())
+    kept = load_json(base / "prepared.json")
     assert kept == {"images": {"train": 8, "val": 3}, "published": {"train": 2_439_574, "val": 50_000}, "listed_but_missing": 1}
 
 

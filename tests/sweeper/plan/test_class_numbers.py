@@ -1,6 +1,5 @@
 """The numbers of classes are printed before a run and stored."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +7,7 @@ from PIL import Image
 
 from sap_core.data.folder import Folder
 from sap_core.data.spiral import Spiral
+from sap_core.files import load_json
 from sweeper.__main__ import main
 from sweeper.plan.class_numbers import describe_classes, read_class_names, warn_of_classes, write_classes
 
@@ -47,7 +47,7 @@ def test_each_data_set_that_names_classes_is_described_and_stored_once(root, cap
     warn_of_classes(found)
     assert "set dataset.class_order=natural" in capsys.readouterr().err
     write_classes(root / "store", found)
-    assert json.loads((root / "store" / "classes.json").read_text()) == {"pets": sorted(map(str, range(COUNT)))}
+    assert load_json(root / "store" / "classes.json") == {"pets": sorted(map(str, range(COUNT)))}
 
 
 def test_nothing_is_stored_where_no_files_name_classes(root):
