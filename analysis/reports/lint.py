@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from analysis.reports import generated_block
-from analysis.reports.latex_text import Tabular, commands, marks_in, numbers_in, prose, sentences, tabulars
+from analysis.reports.latex_text import Tabular, commands, left_out, marks_in, numbers_in, prose, sentences, tabulars
 from analysis.store.labels import counted
 from analysis.store.load import Results
 from sap_core.errors import UserError
@@ -134,7 +134,6 @@ def _name(table: Tabular, index: int) -> str:
 
 def _cells(place: str, table: Tabular, index: int, here: Sequence[str], there: Sequence[str]) -> Iterator[Change]:
     header = index < table.num_headers
-    others = {row[0] for place, row in enumerate(table.rows) if place != index}
     for column in range(max(len(here), len(there))):
         mine, fresh = (row[column] if column < len(row) else "" for row in (here, there))
         if mine == fresh:
@@ -142,11 +141,22 @@ def _cells(place: str, table: Tabular, index: int, here: Sequence[str], there: S
         head = table.heads[column] if column < len(table.heads) and table.heads[column] else f"column {column + 1}"
         quoted = f"'{head}'"
         where = f"{place}, row '{_name(table, index)}', {head if header else quoted}"
-        # Labels may be reworded, as long as their numbers stay. The name of another row would put its numbers beside the wrong method.
-        is_label = (header or column == 0) and (header or mine not in others)
-        changed = not is_label or numbers_in(_uncited(mine)) != numbers_in(fresh) or marks_in(mine) != marks_in(fresh)
+        # Labels may be reworded, as long as their numbers stay. Another's name would put numbers beside the wrong method.
+        others = (
+            [text for n, text in enumerate(there) if n != column] if header else [row[0] for n, row in enumerate(table.rows) if n != index]
+        )
+        taken = _bare(mine) != _bare(fresh) and _bare(mine) in map(_bare, filter(None, others))
+        changed = (
+            not (header or column == 0) or taken or numbers_in(_uncited(mine)) != numbers_in(fresh) or marks_in(mine) != marks_in(fresh)
+        )
         verb = "is" if changed else "is named"
         yield f"{where} {verb} {mine or 'empty'} in the file and {fresh or 'empty'} in the store", changed
+
+
+def _bare(label: str) -> str:
+    """A label without references, markup and punctuation; by it two labels are the same."""
+    words = re.sub(r"\\[a-zA-Z]+(?:\{[0-9]+\}\{[^{}]*\})?", " ", _uncited(label)).casefold()
+    return " ".join(re.findall(r"\w+", words)) or label
 
 
 def _uncited(text: str) -> str:
@@ -166,10 +176,14 @@ def _commands(in_file: Sequence[str], in_store: Sequence[str]) -> Iterator[Chang
 
 def _prose(in_file: Sequence[str], in_store: Sequence[str]) -> Iterator[Change]:
     """Compares captions and notes, sentence by sentence."""
-    here, there = sentences(prose(in_file)), sentences(prose(in_store))
+    printed, there = sentences(prose(in_store)), sentences([*prose(in_store), *left_out(in_store)])
+    # Notes in comments are compared as well, because the author may print them; they may also be deleted.
+    here = sentences([*prose(in_file), *left_out(in_file)])
     known = [number for sentence in there for number in numbers_in(sentence)]
     for mine, fresh in _aligned([_masked(one) for one in here], [_masked(one) for one in there], similar=True):
         if mine is None and fresh is not None:
+            if fresh >= len(printed):
+                continue
             yield f"the sentence '{_short(there[fresh])}' is missing in the file", False
         elif fresh is None and mine is not None:
             # A sentence of the author's own; numbers that the block does not contain cannot be checked.

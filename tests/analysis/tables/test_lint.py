@@ -40,25 +40,25 @@ def full_store(path):
     return fill(StoreMaker(path)).write()
 
 
-SAP_ROW = r"SAP (alpha16) & 3 (3 distinct)"
+SAP_ROW = r"SAP (alpha16) & 3 & 0"
 EDITS = {
-    "a digit of a cell": (r"81.00 $\pm$ 1.41", r"82.00 $\pm$ 1.41"),
-    "a deviation": (r"81.00 $\pm$ 1.41", r"81.00 $\pm$ 0.41"),
+    "a digit of a cell": (r"81.00$\pm$1.41", r"82.00$\pm$1.41"),
+    "a deviation": (r"81.00$\pm$1.41", r"81.00$\pm$0.41"),
     "a sign": ("+6.00", "$-$6.00"),
     "decimals": ("+6.00", "+6.0"),
     "a mark": (r"\rlap{$^{\dagger}$}", ""),
-    "bold print": (r"\textbf{81.00 $\pm$ 1.41}", r"81.00 $\pm$ 1.41"),
-    "a number of a header": ("Gain (points)", "Gain (5 points)"),
+    "bold print": (r"\textbf{81.00$\pm$1.41}", r"81.00$\pm$1.41"),
+    "a number of a header": (r"Gain\\(points)", r"Gain\\(5 points)"),
     "a number of a label": ("SAP (alpha16)", "SAP (alpha15)"),
     "the number of seeds in the caption": ("over 2 seeds", "over 5 seeds"),
-    "a number of a note": ("24.9 \\% of the training labels are wrong", "14.9 \\% of the training labels are wrong"),
-    "a number in a reworded note": ("24.9 \\% of the training labels are wrong", "14.9 \\% of all training labels are wrong"),
+    "a number of a note": ("24.9\\,\\% of the training labels are wrong", "14.9\\,\\% of the training labels are wrong"),
+    "a number in a reworded note": ("24.9\\,\\% of the training labels are wrong", "14.9\\,\\% of all training labels are wrong"),
     "two numbers of a note exchanged": ("1097 training, 300 validation", "300 training, 1097 validation"),
     "a new claim": ("Gains are paired by seed.", "Gains are paired by seed. The gain of 7.25 points is large."),
 }
 WORDS = {
     "a renamed row": ("Retrain & ", "Oracle & "),
-    "a renamed column": ("Gain (points)", "Improvement (points)"),
+    "a renamed column": (r"Gain\\(points)", r"Improvement\\(points)"),
     "a reworded note": ("Gains are paired by seed.", "Gains are differences by seed."),
     "a deleted note": ("Gains are paired by seed.", ""),
 }
@@ -69,7 +69,7 @@ def text_and_results(tmp_path_factory):
     """The table `comparison` of a store with all kinds of numbers, generated once."""
     store = full_store(tmp_path_factory.mktemp("lint") / "store")
     results = load([store])
-    return generated_block.generated_latex(Recipe("comparison"), results), results
+    return generated_block.generated_latex(Recipe("comparison", print={"notes": "full"}), results), results
 
 
 @pytest.mark.parametrize("edit", [*EDITS.values(), *WORDS.values()], ids=[*EDITS, *WORDS])
@@ -81,6 +81,43 @@ def test_every_changed_number_is_found(text_and_results, tmp_path, edit):
     output, code = lint(path, results)
     assert code == (edit in EDITS.values()), output
     assert "in the file" in output or "worded differently" in output or "not the store's" in output
+
+
+RETRAIN = r"Retrain & 1 & 0"
+FORMS = {
+    "a short note": ({}, "n = 2 seeds", "n = 3 seeds", 1),
+    "a note in a comment": ({}, "24.9\\,\\% of the", "14.9\\,\\% of the", 1),
+    "a note that was a comment": ({}, "% Nominal noise rate", "Nominal noise rate", 0),
+    "a deleted comment": ({}, "% 1097 training, 300 validation and 400 test samples.\n", "", 0),
+    "a caption": ({}, "Digits, 25\\,\\% symmetric", "Digits, 45\\,\\% symmetric", 1),
+    "a header on one line": ({}, r"\shortstack[r]{Gain\\(points)}", "Gain (points)", 0),
+    "a row over two lines": ({}, RETRAIN, "Retrain &\n 1 & 0", 0),
+    "a row that is commented out": ({}, RETRAIN, f"% {RETRAIN}", 1),
+    "a row of the author's": ({}, r"    \bottomrule", "    Ours & 99.9 \\\\ \\hline\n", 1),
+    "exchanged columns": ({}, "amort. & stand.", "stand. & amort.", 1),
+    "another row's name with a reference": ({}, RETRAIN, RETRAIN.replace("Retrain", r"\textsc{SAP (alpha16)}~\cite{sap2024}"), 1),
+    "a number of an S column": ({"siunitx": True}, r"+2.00 \pm 1.41", r"+2.00 \pm 1.42", 1),
+    "bold print in an S column": ({"siunitx": True}, r"\bfseries 83.00", "83.00", 1),
+    "a header over an S column": ({"siunitx": True}, r"Gain\\(points)", r"Gain\\(7 points)", 1),
+    "a transposed cell": ({"transpose": True}, "& 3.00 & 6.00", "& 6.00 & 3.00", 1),
+    "a renamed method of a transposed table": ({"transpose": True}, "& Retrain", "& Oracle", 0),
+    "exchanged methods of a transposed table": ({"transpose": True}, " & Vanilla", " & Retrain", 1),
+    "exchanged rows of a transposed table": ({"transpose": True}, "amortised & --", "standalone & --", 1),
+}
+"""What is edited -> (options of the table, text, new text, exit code)."""
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_changed_numbers_are_found_in_every_form(text_and_results, tmp_path, form):
+    (_, results), (options, old, new, expected) = text_and_results, form
+    text = generated_block.generated_latex(Recipe("comparison", print=options), results)
+    path = tmp_path / "t.tex"
+    path.write_text(text)
+    assert lint(path, results) == ("1 generated block, 0 changed numbers.", 0)
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    output, code = lint(path, results)
+    assert code == expected, output
 
 
 def test_a_deleted_row_is_the_only_difference(text_and_results, tmp_path):
