@@ -283,7 +283,7 @@ def test_mistakes_are_one_sentence(arguments, sentence, tmp_path, monkeypatch, c
 def test_a_store_of_another_experiment_is_unchanged(executed, tmp_path, capsys):
     main(["import", *words(executed, tmp_path)])
     jobs = tmp_path / "store" / "jobs.jsonl"
-    write_jobs(jobs, [replace(job, labels=job.labels | {"experiment": "mine"}) for job in read_jobs(jobs)])
+    write_jobs(jobs, [replace(job, labels=job.labels | {"experiment": "mine"}) for job in read_jobs(jobs, ())])
     assert main(["import", *words(executed, tmp_path)]) == 2
     assert "contains the experiment mine, but the bundle belongs to bundled" in capsys.readouterr().err
 
