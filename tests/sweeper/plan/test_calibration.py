@@ -27,7 +27,8 @@ def test_a_network_that_fails_is_reported_once(plan_of, monkeypatch, capsys):
     assert calibrate([*cells, *cells], "cpu", 1) == {}
     said = capsys.readouterr().err
     assert said == (
-        "a training step of perceptron_bn on digits could not be timed here (no backward here); its jobs are forecast without a measurement\n"
+        "a training step of perceptron_bn on digits could not be timed here (no backward here); "
+        "its jobs are forecast without a measurement\n"
     )
 
 
