@@ -59,13 +59,13 @@ def version_of(target: str) -> int:
 
 
 @cache
-def _declared(target: str) -> tuple[str, int, str | None]:
-    """(name, version, package of a plug-in) of a class; classes do not change while the program runs."""
-    return name_of(target), version_of(target), package_of(target)
+def _declared(target: str) -> tuple[str, str | None]:
+    """(name, package of a plug-in) of a class, which do not change while the program runs."""
+    return name_of(target), package_of(target)
 
 
 def component_id(kind: str, target: str) -> dict[str, Any]:
     """Return the part of an id that does not depend on settings: kind, name, version, and the package of a plug-in."""
-    name, version, package = _declared(target)
+    name, package = _declared(target)
     # The import path is absent on purpose, so that a class may move. The package keeps plug-ins of one name apart.
-    return {"kind": kind, "name": name, "version": version} | ({"package": package} if package else {})
+    return {"kind": kind, "name": name, "version": version_of(target)} | ({"package": package} if package else {})

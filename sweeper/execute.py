@@ -27,7 +27,6 @@ from sap_core.machine import ending_signals
 from sap_core.text import one_line
 from sweeper.config.packages import parse_plugins
 from sweeper.config.schema import ORDERS
-from sweeper.config.target import check_components
 from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.jobs.job import Job, SweepPaths, read_jobs
 from sweeper.jobs.job_leases import remove_stale_leases
@@ -166,6 +165,8 @@ def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
     Raises:
         UserError: the job file, the shard or the store is invalid.
     """
+    # It loads torch, as in `main`.
+    from sweeper.config.target import check_components
     from sweeper.jobs.run_job import execute
 
     # First of all: Slurm may send its warning while the plan is still being read.

@@ -133,7 +133,8 @@ def test_an_own_method_is_tuned_reported_and_rerun_in_an_otherwise_empty_folder(
     (commit,) = {row["commit"] for row in rows}
     assert re.fullmatch(rf"version {re.escape(PROJECT['project']['version'])}, code [0-9a-f]{{12}}", commit)
     run_id = next(row["run_id"] for row in rows if row["job_type"] == "tune")
-    assert f"run {run_id}, own_refit (ridge5), seed 1: equal" in run(program("sap-sweep"), "rerun", store, run_id, cwd=work).stdout
+    rerun = run(program("sap-sweep"), "rerun", store, run_id, "plugins=[mine]", cwd=work).stdout
+    assert f"run {run_id}, own_refit (ridge5), seed 1: equal" in rerun
     assert "4 of 4 planned rows done" in run(program("sap-report"), "results/own-smoke", "status", cwd=work).stdout
     assert {*work.iterdir()} - before == {work / "results"}
     assert files == {path: path.stat().st_mtime_ns for path in site.rglob("*") if path.is_file() and "__pycache__" not in path.parts}

@@ -161,7 +161,7 @@ def _import_rows(job: Job, source: Store, store: Store, counts: Counter[str]) ->
         _refuse(f"{path} is a link to another folder, or no regular file", counts)
         return
     rows = source.read_rows(job.job_id)
-    if problem := row_problem(job, rows):
+    if problem := row_problem(job, rows, path):
         _refuse(f"{path} {problem}", counts)
         return
     points = source.read_series(job.job_id)

@@ -12,6 +12,7 @@ from sap_core.checksum import MERGED
 from sap_core.errors import UserError
 from sap_core.identity import content_id
 from sap_core.records import SCHEMA_VERSION, Point, Row
+from sap_core.text import one_line
 from sweeper.jobs.forms import record_problem
 from sweeper.jobs.job import Job
 from sweeper.plan.bundle import Bundle
@@ -74,10 +75,10 @@ def foreign_files(folder: Path, bundles: Sequence[Bundle]) -> list[str]:
     return [f"{folder}/rows contains {others[0]!r}{more}, of jobs that no bundle of {folder} contains; left out"]
 
 
-def row_problem(job: Job, rows: Sequence[Row]) -> str:
-    """Why these rows are not those of the job; "" if they are."""
+def row_problem(job: Job, rows: Sequence[Row], path: Path) -> str:
+    """Why these rows are not those of the job; "" if they are. `path` is their file, unless they are in a merged one."""
     if not rows:
-        return "is damaged, or contains no row of its job"
+        return _unreadable(path) or "is damaged, or contains no row of its job"
     planned = {run.run_id: run for run in job.runs}
     # A job is stored with all its rows or not at all.
     if sorted(row.run_id for row in rows) != sorted(planned):
@@ -97,6 +98,18 @@ def row_problem(job: Job, rows: Sequence[Row]) -> str:
                 return f"has {name}={str(getattr(row, name))[:100]!r} where the plan has {str(value)[:100]!r}"
         if problem := record_problem(asdict(row), Row) or _status_problem(row):
             return f"has a row in which {problem}"
+    return ""
+
+
+def _unreadable(path: Path) -> str:
+    """Why a file of rows cannot be read, such as another schema version; "" if it can."""
+    # pyarrow takes long to load, and only a refused file needs it here.
+    from analysis.store.parquet import UNREADABLE, read_file
+
+    try:
+        read_file(path, Row)
+    except UNREADABLE as error:
+        return f"cannot be read: {one_line(str(error))}"
     return ""
 
 

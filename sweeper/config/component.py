@@ -68,20 +68,24 @@ class Component:
         SHA-256.
         """
         if not outside:
-            return self._identity
+            # A plan asks for it once per seed and cell. Another version of a class is another identity, whenever it is set.
+            versions = tuple(version_of(target) for _, target in self.components)
+            if versions not in self._identities:
+                self._identities[versions] = _identity(self.kind, self.target, self.settings, self.where)
+            return self._identities[versions]
         return _identity(self.kind, self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.where)
 
-    # A plan asks for it once per seed and cell.
     @cached_property
-    def _identity(self) -> dict[str, Any]:
-        return _identity(self.kind, self.target, self.settings, self.where)
+    def _identities(self) -> dict[tuple[int, ...], dict[str, Any]]:
+        """The identities that were computed, by the versions of the classes."""
+        return {}
 
     @property
     def columns(self) -> dict[str, Any]:
         """The settings as rows store them: a nested component by its name."""
         return display_settings(self.settings)
 
-    @property
+    @cached_property
     def components(self) -> list[tuple[str, str]]:
         """(kind, dotted path) of this component and of the components nested in it."""
         return _components(self.kind, self.target, self.settings)

@@ -50,6 +50,10 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
     # A plug-in may name a network of another library, such as torchvision, which declares no `name` or `version`.
     if interface is nn.Module and target.split(".")[0] in plugins and _builds_network(found, plugins):
         return found
+    if interface is nn.Module and (other := _declared_other(found)) is not None:
+        raise UserError(
+            f"{where}._target_={target} builds a {other.__name__}, which is not a torch.nn.Module; name a class or function that builds one"
+        )
     if not isinstance(found, type) or not (isinstance(found, Versioned) and isinstance(found.version, int)):
         raise UserError(
             f"{where}._target_={target} is not a class with an integer `version`, which is part of every id; declare "
@@ -70,12 +74,25 @@ def _builds_network(found: Any, plugins: Sequence[str]) -> bool:
     function = found.func if isinstance(found, partial) else found
     if not inspect.isroutine(function):
         return False
+    declared = _declared_result(function)
+    own = str(getattr(function, "__module__", "")).split(".")[0] in (*PACKAGES, *plugins)
+    return own if declared is None else issubclass(declared, nn.Module)
+
+
+def _declared_other(found: Any) -> type | None:
+    """The class that a function declares to return, if that is not a network; None for anything else."""
+    function = found.func if isinstance(found, partial) else found
+    declared = _declared_result(function) if inspect.isroutine(function) else None
+    return None if declared is None or issubclass(declared, nn.Module) else declared
+
+
+def _declared_result(function: Any) -> type | None:
+    """The class in the annotation of what a function returns; None without one, or if it is no class."""
     try:
         declared = get_type_hints(function).get("return")
     except Exception:  # annotations may name anything
-        declared = None
-    own = str(getattr(function, "__module__", "")).split(".")[0] in (*PACKAGES, *plugins)
-    return issubclass(declared, nn.Module) if isinstance(declared, type) else own
+        return None
+    return declared if isinstance(declared, type) else None
 
 
 def check_components(spec: Any, entries: Sequence[Any] = ()) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sweeper.config.number_fields import is_number_field
 from sweeper.config.schema import CELL_GROUPS, canonical_text
 
 Written = tuple[str, Any, str]
@@ -27,13 +28,16 @@ def restore_texts(cell: dict[str, Any], written: Sequence[Written], plugins: Seq
     """
     for key, value, text in written:
         for component, holder, name in _places(cell, key):
+            if component.get("_target_") is None or name not in holder:
+                continue
+            field = key.split(".")[-2] if holder is not component else name
+            # 1.0e-3 occurs in nearly every experiment.
+            if is_number_field(component["_target_"], field):
+                continue
             # Imports torch, which is why only what is ambiguous comes here.
             from sweeper.config.component import is_text_field
             from sweeper.config.target import resolve_class
 
-            if component.get("_target_") is None or name not in holder:
-                continue
-            field = key.split(".")[-2] if holder is not component else name
             if is_text_field(resolve_class(component["_target_"], key, plugins), field):
                 holder[name] = _replaced(holder[name], value, text)
 

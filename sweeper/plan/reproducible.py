@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from analysis.store.parquet import read_folder
 from sap_core.errors import UserError
 from sap_core.instruction_sets import check_processor, use_reproducible
 from sap_core.records import Row
@@ -24,6 +23,9 @@ def prepare_reproducible(store: Store, workers_here: bool) -> None:
     Raises:
         UserError: the store has rows that were not computed reproducibly, or this processor cannot compute them so.
     """
+    # pyarrow, which it loads, is not needed otherwise.
+    from analysis.store.parquet import read_folder
+
     if workers_here:
         check_processor()
     use_reproducible()

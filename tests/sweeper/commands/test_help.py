@@ -55,7 +55,14 @@ def test_help_shows_usage_arguments_and_examples(capsys, name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_unknown_option_is_one_sentence(capsys, name):
-    words = {"rerun": ["store", "id"], "track": ["store"], "compact": ["store"], "replay": ["store"], "convert": ["a", "b"]}.get(name, [])
+    words = {
+        "rerun": ["store", "id"],
+        "track": ["store"],
+        "verify": ["store"],
+        "compact": ["store"],
+        "replay": ["store"],
+        "convert": ["a", "b"],
+    }.get(name, [])
     assert main([name, *words, "--colour"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

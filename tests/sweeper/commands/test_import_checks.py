@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sap_core.checkpoint import save_state
-from sap_core.files import save_json
+from sap_core.checksum import ZEROS, seal
+from sap_core.files import CHECKSUM_KEY, save_json
 from sap_core.records import Point, Row
 from sweeper.__main__ import main
 from sweeper.execute import main as execute_main
@@ -42,10 +43,12 @@ def run_import(folder, *words):
 
 
 def edit(path, change):
-    """Change the lines of a bundle, as plain data."""
+    """Change the lines of a bundle, as plain data. Its checksum is right again, which anybody can compute: it is no signature."""
     values = [json.loads(line) for line in path.read_text().splitlines()]
     change(values)
-    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    values[0][CHECKSUM_KEY] = ZEROS
+    path.write_text("".join(json.dumps(value, sort_keys=True) + "\n" for value in values))
+    seal(path, path)
 
 
 def test_what_belongs_together_is_taken(folder, capsys):
@@ -112,7 +115,7 @@ def rewrite(folder, job, change):
         ({"test_acc": 1.7}, "test_acc=1.7 is not between 0 and 1"),
         ({"space": "grid_b"}, "has space='grid_b' where the plan has"),
         ({"baseline_id": "0" * 16}, "has baseline_id="),
-        ({"schema_version": 1}, "has schema_version='1' where the plan has '2'"),
+        ({"schema_version": 1}, "cannot be read: it has schema_version 1 and this program reads 2"),
         ({"run_id": "f" * 16}, "does not contain exactly the rows of its job"),
         ({"device": "\x1b[2J"}, "control characters"),
         ({"status": "failed"}, "contradicts error_type=None"),

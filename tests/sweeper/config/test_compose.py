@@ -87,7 +87,7 @@ def test_each_cell_is_composed_with_its_choices():
         for cell in composed.cells
     )
     assert composed.cells[0]["_cell"]["noise.rate"] == 0.4
-    assert composed.cells[0]["trainer"]["epochs"] == 100, "the experiment's own values stay"
+    assert composed.cells[0]["trainer"]["epochs"] == 50, "the experiment's own values stay"
 
 
 def test_the_command_line_wins_over_cells_and_experiment():

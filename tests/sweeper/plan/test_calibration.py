@@ -12,8 +12,8 @@ def test_it_times_the_network_and_leaves_the_process_alone(plan_of):
     cells = plan_of("experiment=demo", "methods=[sap]").cells
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
     found = calibrate(cells, "cpu", 1)
-    assert set(found) == {("small_cnn", "digits")}
-    assert 1e-13 < found["small_cnn", "digits"] < 1e-7
+    assert set(found) == {("perceptron_bn", "digits")}
+    assert 1e-13 < found["perceptron_bn", "digits"] < 1e-7
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.random.get_rng_state(), state)
 
@@ -27,7 +27,8 @@ def test_a_network_that_fails_is_reported_once(plan_of, monkeypatch, capsys):
     assert calibrate([*cells, *cells], "cpu", 1) == {}
     said = capsys.readouterr().err
     assert said == (
-        "a training step of small_cnn on digits could not be timed here (no backward here); its jobs are forecast without a measurement\n"
+        "a training step of perceptron_bn on digits could not be timed here (no backward here); "
+        "its jobs are forecast without a measurement\n"
     )
 
 

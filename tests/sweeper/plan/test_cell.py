@@ -46,7 +46,7 @@ def shipped(group, name):
 
 def test_a_cell_has_its_names_sizes_and_searches(check):
     cell = check()
-    assert cell.name == "digits/symmetric-0.25/small_cnn/sgd"
+    assert cell.name == "digits/symmetric-0.25/perceptron_bn/sgd"
     assert cell.sizes == (1097, 300, 400)
     assert [search.name for search in cell.searches] == [
         "retrain@only", "finetune@grid", "ssd@grid", "scrub@grid_a", "sap@alpha16", "sap@alpha16_size5",
@@ -54,7 +54,7 @@ def test_a_cell_has_its_names_sizes_and_searches(check):
     assert [len(search.settings) for search in cell.searches] == [1, 12, 50, 675, 16, 80]
     assert cell.limit is None
     assert cell.pruner is None
-    assert cell.searches[0].settings[0].settings["recipe"]["settings"]["epochs"] == 100, "retraining takes the cell's recipe"
+    assert cell.searches[0].settings[0].settings["recipe"]["settings"]["epochs"] == 50, "retraining takes the cell's recipe"
 
 
 def test_positions_fall_into_families_and_computations(check):
@@ -100,7 +100,7 @@ def test_smoke_drops_settings_that_became_one(check):
 
 def test_smoke_never_lengthens(check):
     cell = check(debug=dataclasses.replace(SMOKE, epochs=500, images=100_000))
-    assert cell.trainer.settings["epochs"] == 100
+    assert cell.trainer.settings["epochs"] == 50
     assert cell.sizes == (1097, 300, 400)
 
 
@@ -185,7 +185,7 @@ def test_noise_cannot_be_added_where_truth_is_unknown(check):
     with pytest.raises(UserError, match="noise=symmetric cannot be added to folder: its true labels are unknown; use noise=none"):
         check({"dataset": folder}, methods=["sap"])
     cell = check({"dataset": folder, "noise": shipped("noise", "none")}, methods=["sap"])
-    assert cell.name == "folder/none-0/small_cnn/sgd"
+    assert cell.name == "folder/none-0/perceptron_bn/sgd"
     assert cell.sizes == (90, 10, 10)
 
 
@@ -213,7 +213,7 @@ def test_a_method_that_trains_by_the_recipe_needs_one_that_trains(check):
 
 def test_a_pruned_cell(check):
     cell = check({"pruner": shipped("pruner", "uniform"), "_cell.keep_fraction": 0.2}, methods=[])
-    assert cell.name == "digits/symmetric-0.25/small_cnn/sgd/uniform-0.2"
+    assert cell.name == "digits/symmetric-0.25/perceptron_bn/sgd/uniform-0.2"
     assert cell.keep_fraction == 0.2
 
 
@@ -226,7 +226,7 @@ def test_a_method_without_spaces_has_one_setting(check):
 def test_noise_that_people_made_has_a_share_but_no_rate(check):
     human = shipped("noise", "human_worst")
     cell = check({"dataset": shipped("dataset", "cifar10"), "noise": human})
-    assert (cell.name, cell.noise_rate, cell.mislabelled_fraction) == ("cifar10/human_worst/small_cnn/sgd", None, 0.40208)
+    assert (cell.name, cell.noise_rate, cell.mislabelled_fraction) == ("cifar10/human_worst/perceptron_bn/sgd", None, 0.40208)
     assert check().mislabelled_fraction == 0.25
     with pytest.raises(UserError, match=r"noise\.rate=0\.2 cannot be set"):
         check({"dataset": shipped("dataset", "cifar10"), "noise": human | {"rate": 0.2}})

@@ -85,9 +85,9 @@ def test_what_a_network_does_in_training_concerns_trainers_only(plan_of, monkeyp
     (cell,) = plan_of("experiment=correctors", "methods=[sap]").cells
     found = replace(probe(cell.model, cell.dataset), training_error="RuntimeError: too small", sets_seed=True)
     monkeypatch.setattr("sweeper.plan.feasibility.probe", lambda model, dataset: found)
-    with pytest.raises(UserError, match=r"model=small_cnn cannot be trained on inputs of .*: in training mode RuntimeError: too small"):
+    with pytest.raises(UserError, match=r"model=perceptron_bn cannot be trained on inputs of .*: in training mode RuntimeError: too small"):
         check_feasibility(cell)
-    assert "model=small_cnn sets torch's random seed" in seed_warning(cell)
+    assert "model=perceptron_bn sets torch's random seed" in seed_warning(cell)
     monkeypatch.setattr(Pretrained, "refuse", lambda *_: None)  # reads the file
     given = replace(cell, trainer=SimpleNamespace(instance=Pretrained("weights.pt")))
     check_feasibility(given)

@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,6 +27,15 @@ from sweeper.store.store import Store
 
 FORK = multiprocessing.get_context("fork")
 SEED = 20_261_129
+
+
+def id_of(name):
+    """A name of up to 8 characters as an id, which has 16 hexadecimal digits."""
+    return name.encode().hex().ljust(16, "0")
+
+
+def name_of(job):
+    return bytes.fromhex(job.job_id).rstrip(b"\0").decode()
 
 
 class Stub:
@@ -48,6 +58,7 @@ class Stub:
             "idle_timeout": None,
             "order": "cells",
             "seconds": None,
+            "plugins": (),
         }
         return argparse.Namespace(**{**usual, "device": "cpu", "jobs_on_device": 1, **more})
 
@@ -73,7 +84,7 @@ class Stub:
 
     def note(self, what, job):
         with self.log.open("a") as file:
-            file.write(f"{what} {job.job_id} {os.getpid()}\n")
+            file.write(f"{what} {name_of(job)} {os.getpid()}\n")
 
     def noted(self, what):
         return [tuple(line.split()[1:]) for line in self.log.read_text().splitlines() if line.startswith(what)]
@@ -97,11 +108,16 @@ def once(make_job, tmp_path_factory):
     assert store.read_rows(job.job_id)
 
 
+def job_named(make_job, name, parents=(), **more):
+    job = make_job(id_of(name), [id_of(parent) for parent in parents], baseline_id=id_of("base"), **more)
+    return replace(job, runs=tuple(replace(run, run_id=id_of(f"{name}.{run.position}")) for run in job.runs))
+
+
 def sweep(make_job, chains, tuned):
     jobs = []
     for chain in range(chains):
-        jobs.append(make_job(f"t{chain}", job_type="train", cells=(chain,)))
-        jobs += [make_job(f"t{chain}-{k}", [f"t{chain}"], runs=2, cells=(chain,)) for k in range(tuned)]
+        jobs.append(job_named(make_job, f"t{chain}", job_type="train", cells=(chain,)))
+        jobs += [job_named(make_job, f"t{chain}-{k}", [f"t{chain}"], runs=2, cells=(chain,)) for k in range(tuned)]
     return jobs
 
 
@@ -128,7 +144,7 @@ def test_workers_share_a_sweep_and_nothing_runs_twice(make_job, tmp_path):
     ended(*(stub.start(brief, shard=f"{number}/3") for number in (1, 2, 3)))
     stub.assert_whole()
     begun = stub.noted("begins")
-    assert Counter(name for name, _ in begun) == Counter(job.job_id for job in stub.jobs)
+    assert Counter(name for name, _ in begun) == Counter(name_of(job) for job in stub.jobs)
     assert len({pid for _, pid in begun}) == 3
 
 
@@ -204,7 +220,7 @@ def test_a_stopped_worker_loses_its_job_wakes_stores_nothing_and_continues(make_
     gate = tmp_path / "gate"
 
     def waits_for_the_gate(job, place):
-        while job.job_id == "t0" and not gate.exists():
+        while name_of(job) == "t0" and not gate.exists():
             place.stop()
             time.sleep(0.01)
 
@@ -213,18 +229,18 @@ def test_a_stopped_worker_loses_its_job_wakes_stores_nothing_and_continues(make_
     os.kill(slow.pid, signal.SIGSTOP)
     gate.touch()
     quick = stub.start(brief, lease=1.0)
-    until(lambda: stub.store.is_done("t0"))
+    until(lambda: stub.store.is_done(id_of("t0")))
     os.kill(slow.pid, signal.SIGCONT)
     ended(slow, quick)
     stub.assert_whole()
     assert [name for name, _ in stub.noted("begins")].count("t0") == 2
-    (row,) = [row for row in stub.rows() if row["job_id"] == "t0"]
+    (row,) = [row for row in stub.rows() if row["job_id"] == id_of("t0")]
     assert row["num_trusted"] == quick.pid, "the one that gave signs of life"
 
 
 def test_a_worker_that_lost_its_lease_before_storing_stores_nothing(make_job, tmp_path):
     """It was stopped after its last check of `stop`, so that only the check before storing can detect it."""
-    stub = Stub(tmp_path, [make_job("a")])
+    stub = Stub(tmp_path, [job_named(make_job, "a")])
     gate = tmp_path / "gate"
 
     def blind(job, place):
@@ -234,14 +250,14 @@ def test_a_worker_that_lost_its_lease_before_storing_stores_nothing(make_job, tm
     until(lambda: stub.noted("begins"))
     os.kill(slow.pid, signal.SIGSTOP)
     quick = stub.start(brief, lease=1.0)
-    until(lambda: stub.store.is_done("a"))
+    until(lambda: stub.store.is_done(id_of("a")))
     gate.touch()
     os.kill(slow.pid, signal.SIGCONT)
     ended(slow, quick)
     stub.assert_whole()
     assert stub.rows()[0]["num_trusted"] == quick.pid
     assert len(stub.noted("ends")) == 2
-    assert "another process has taken this job over" in (stub.store.logs / "a.log").read_text()
+    assert "another process has taken this job over" in (stub.store.logs / f"{id_of('a')}.log").read_text()
 
 
 def test_sigterm_releases_the_lease(make_job, tmp_path):
@@ -256,7 +272,7 @@ def test_sigterm_releases_the_lease(make_job, tmp_path):
 
     worker = stub.start(until_stopped, lease=3600.0)
     until(lambda: stub.noted("begins"))
-    assert leased_names(stub.store.leases) == {"t0"}
+    assert leased_names(stub.store.leases) == {id_of("t0")}
     os.kill(worker.pid, signal.SIGTERM)
     ended(worker, code=130)
     assert leased_names(stub.store.leases) == set()
@@ -312,7 +328,7 @@ def test_a_job_that_failed_in_another_worker_is_not_retried(make_job, tmp_path):
     assert (first.exitcode, second.exitcode) in ((1, 1), (1, 0), (0, 1))
     stub.assert_whole()
     assert stub.noted("begins") == [("t0", stub.noted("begins")[0][1])]
-    assert {row["job_id"]: row["error_type"] for row in stub.rows()} == {"t0": "error", "t0-0": "parent"}
+    assert {row["job_id"]: row["error_type"] for row in stub.rows()} == {id_of("t0"): "error", id_of("t0-0"): "parent"}
     ended(stub.start(brief))
     assert {row["status"] for row in stub.rows()} == {"ok"}
 

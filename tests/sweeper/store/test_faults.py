@@ -48,7 +48,7 @@ def test_files_that_the_disk_cannot_read_are_named_and_the_rest_is_reported(make
     assert not store.is_done("bad")
     assert store.read_rows("bad") == store.read_series("bad") == []
     with pytest.raises(UserError, match="cannot be read"):
-        list(read_jobs(unreadable(tmp_path / "jobs.jsonl")))
+        list(read_jobs(unreadable(tmp_path / "jobs.jsonl"), ()))
     with pytest.raises(DamagedFile, match="is damaged"):
         load_state(unreadable(tmp_path / "model.safetensors"))
 
