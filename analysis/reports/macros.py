@@ -22,7 +22,6 @@ from analysis.tables.notes import cell_title
 from analysis.tables.render import Table
 from sap_core.errors import UserError, unknown
 from sap_core.records import VANILLA
-from sap_core.text import one_line
 
 PREFIX = "Sap"
 MAX_LENGTH = 30
@@ -66,7 +65,7 @@ def text(results: Results, policy: Policy = Policy(), prefix: str = PREFIX, word
     for table in headline_tables(results):
         by_cell.setdefault(table.cell, []).append(table)
         caveats |= dict.fromkeys(table.notes if table.name == "headline-cost" else ())
-    lines = [f"% {one_line(note)}" for note in (policy.sentences()[0], *caveats)]
+    lines = [f"% {escape_latex(note)}" for note in (policy.sentences()[0], *caveats)]
     seen: set[str] = set()
     for index, cell in enumerate(found):
         place = given.get(cell.name, _letters(index) if len(found) > 1 else "")
@@ -74,7 +73,7 @@ def text(results: Results, policy: Policy = Policy(), prefix: str = PREFIX, word
         for word, quantity, value, explanation in _numbers(cell, policy, methods, by_cell.get(cell.name, [])):
             name = f"{prefix}{place}{word}{quantity}"
             _check_name(name, seen)
-            lines.append(f"\\newcommand{{\\{name}}}{{{escape_latex(value)}}} % {one_line(explanation)}")
+            lines.append(f"\\newcommand{{\\{name}}}{{{escape_latex(value)}}} % {escape_latex(explanation)}")
     return "\n".join(lines) + "\n"
 
 
