@@ -20,7 +20,7 @@ def worker(bench, e2e, name, only="1/1", **variables):
     """One array task on the jobs that a driver has planned."""
     folders = [f"--{kind}={bench.root / kind}" for kind in ("data", "artifacts")]
     plan, store = bench.root / name / "jobs.jsonl", bench.root / name
-    command = [sys.executable, "-m", "sweeper.execute", plan, f"--store={store}", *folders, "--shard", only, "--lease", LEASE]
+    command = [sys.executable, "-m", "sweeper.execute", plan, f"--store={store}", *folders, "--shard", only, "--lease", LEASE, "--plugins", "standins"]
     settings = e2e.environment(**{e2e.MARK: str(store), **variables})
     return subprocess.Popen(command, cwd=e2e.HOME, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
