@@ -20,7 +20,20 @@ def worker(bench, e2e, name, only="1/1", **variables):
     """One array task on the jobs that a driver has planned."""
     folders = [f"--{kind}={bench.root / kind}" for kind in ("data", "artifacts")]
     plan, store = bench.root / name / "jobs.jsonl", bench.root / name
-    command = [sys.executable, "-m", "sweeper.execute", plan, f"--store={store}", *folders, "--shard", only, "--lease", LEASE, "--plugins", "standins"]
+    command = [
+        sys.executable,
+        "-m",
+        "sweeper.execute",
+        plan,
+        f"--store={store}",
+        *folders,
+        "--shard",
+        only,
+        "--lease",
+        LEASE,
+        "--plugins",
+        "standins",
+    ]
     settings = e2e.environment(**{e2e.MARK: str(store), **variables})
     return subprocess.Popen(command, cwd=e2e.HOME, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -110,7 +123,8 @@ def test_a_moved_store_continues_and_deleted_checkpoints_are_recomputed_only_whe
     end = bench.run("new/moved", *words)
     assert end.code == 0, end.err
     assert (
-        f"the checkpoint of 1 job is missing and will be recomputed first, because remaining jobs read it ({trained['job_id']})" in end.err
+        f"the checkpoint of 1 job is missing or damaged and will be recomputed first, because remaining jobs read it ({trained['job_id']})"
+        in end.err
     )
     assert begun(store)[trained["job_id"]] == 2
     assert e2e.comparable(store.rows()) == e2e.comparable(rows)

@@ -38,7 +38,7 @@ def sweep(tmp_path, monkeypatch):
         )  # fmt: skip
         store, where = snapshot.paths.store, tmp_path / f"{name}.where"
         (store / "logs").mkdir(parents=True, exist_ok=True)
-        of = Sweep(name, snapshot.paths, HOME, sys.executable, snapshot.plan, order=snapshot.order)
+        of = Sweep(name, snapshot.paths, HOME, sys.executable, snapshot.plan, order=snapshot.order, plugins=("standins",))
         setup = (
             f"export PYTHONPATH={END_TO_END / 'plugins'} SAP_SWEEP_CHECKPOINT_SECONDS=0 STANDINS_WHERE={where} SPT_NOENV=1 NAMED={name}",
         )

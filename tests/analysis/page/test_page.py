@@ -149,7 +149,7 @@ LOOK = """{
   tables: document.querySelectorAll("figure.table").length, order: (() => {
     const table = document.querySelector("figure.table table");
     const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
-    const head = [...table.querySelectorAll("thead tr:last-child th")].find((one) => one.textContent.startsWith("val_noisy"));
+    const head = [...table.querySelectorAll("thead tr:last-child th")].find((one) => one.textContent.startsWith("validation, given"));
     const seen = [names()];
     for (let click = 0; click < 3; click++) { head.querySelector("button").click(); seen.push(names()); }
     return seen;
