@@ -281,7 +281,7 @@ def test_queries_name_columns_that_exist():
 def test_the_readme_shows_the_demo():
     text = (ROOT / "README.md").read_text()
     table = re.search(r"<!-- demo table -->(.*)<!-- end of demo table -->", text, re.S).group(1)
-    for method in ("Vanilla", "SCRUB (grid\\_a) | 675 (675 distinct)", "SAP (alpha16) | 16 (16 distinct)", "Retrain"):
+    for method in ("Vanilla", "SCRUB (grid\\_a) | 675", "SAP (alpha16) | 16", "Retrain"):
         assert f"| {method} |" in table
     assert (ROOT / "docs/tuning_cost.png").read_bytes()[:4] == b"\x89PNG"
 
