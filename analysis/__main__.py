@@ -8,9 +8,8 @@ from pathlib import Path
 
 from analysis.commands import COMMANDS, DEFAULT, STORE_OPTIONAL, ReadsColumns, command
 from analysis.store.load import load
-from sap_core.command_line import Parser, home_expanded, program
-from sap_core.errors import StorageError, UserError, unknown
-from sap_core.files import is_system_error
+from sap_core.command_line import Parser, home_expanded, program, report_error
+from sap_core.errors import UserError, unknown
 from sap_core.guard import check_start
 from sap_core.location import version_line
 from sap_core.text import one_line, visible
@@ -29,17 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # First, because packages with common names (analysis, conf) may be shadowed by others in the working directory.
         check_start()
         return _run(sys.argv[1:] if arguments is None else list(arguments))
-    except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        # A full disk is no mistake in the command.
-        return 1 if isinstance(error, StorageError) else 2
+    except (UserError, OSError) as error:
+        return report_error(error)
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        if not is_system_error(error):
-            raise
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 1
 
 
 def _run(arguments: list[str]) -> int:

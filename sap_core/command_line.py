@@ -20,7 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from sap_core.errors import UserError
+from sap_core.errors import StorageError, UserError
+from sap_core.files import is_system_error
 from sap_core.machine import complete_account
 from sap_core.text import one_line
 
@@ -56,6 +57,18 @@ def program(main: Callable[..., int]) -> Callable[..., int]:
             return code
 
     return run
+
+
+def report_error(error: UserError | OSError) -> int:
+    """Print an error as one sentence; return the exit code: 1 if the machine refused something, such as a full disk, 2 for a usage error.
+
+    Raises:
+        OSError: an error of the operating system that is no refusal (`is_system_error`); it is a mistake of the program.
+    """
+    if isinstance(error, OSError) and not is_system_error(error):
+        raise error
+    print(f"error: {one_line(str(error))}", file=sys.stderr)
+    return 1 if isinstance(error, StorageError | OSError) else 2
 
 
 def _start_in_utf8_mode() -> NoReturn:

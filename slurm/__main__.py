@@ -12,12 +12,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sap_core.command_line import program
-from sap_core.errors import StorageError, UserError, unknown
-from sap_core.files import is_system_error
+from sap_core.command_line import program, report_error
+from sap_core.errors import UserError, unknown
 from sap_core.guard import check_start
 from sap_core.location import CODE, HOME, package_path, version_line
-from sap_core.text import one_line
 from slurm.arguments import (
     absolute_folders,
     expand_home,
@@ -56,17 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(HELP[name])
             return 0
         return COMMANDS[name](arguments[1:])
-    except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        # A full disk is no mistake in the command.
-        return 1 if isinstance(error, StorageError) else 2
+    except (UserError, OSError) as error:
+        return report_error(error)
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        if not is_system_error(error):
-            raise
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 1
 
 
 def _log(line: str) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from sap_core.command_line import Parser, plain_warnings, program
-from sap_core.errors import StorageError, UserError, unknown
-from sap_core.files import is_system_error
+from sap_core.command_line import Parser, plain_warnings, program, report_error
+from sap_core.errors import UserError, unknown
 from sap_core.guard import check_start
 from sap_core.location import version_line
-from sap_core.text import one_line
 from sweeper.commands import COMMANDS, command
 
 USAGE = """usage: sap-sweep KEY=VALUE ... [--config-dir DIR]
@@ -47,18 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
         check_start()
         with plain_warnings():
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
-    except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        # A full disk is no mistake in the command.
-        return 1 if isinstance(error, StorageError) else 2
+    except (UserError, OSError) as error:
+        return report_error(error)
     except KeyboardInterrupt:
         print("interrupted: finished jobs are stored; the same command continues", file=sys.stderr)
         return 130
-    except OSError as error:
-        if not is_system_error(error):
-            raise
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 1
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -17,14 +17,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from sap_core.command_line import Parser, path_argument, program
-from sap_core.errors import StorageError, UserError
-from sap_core.files import is_system_error
+from sap_core.command_line import Parser, path_argument, program, report_error
+from sap_core.errors import UserError
 from sap_core.guard import check_start
 from sap_core.instruction_sets import use_reproducible
 from sap_core.location import version_line
 from sap_core.machine import ending_signals
-from sap_core.text import one_line
 from sweeper.config.packages import parse_plugins
 from sweeper.config.schema import ORDERS
 from sweeper.estimate.duration import RuntimeEstimator, Workload
@@ -77,15 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.serve:
             return serve(paths, options.device, options.serve)
         return run_file(options, paths)
-    except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        # A full disk is no mistake in the command.
-        return 1 if isinstance(error, StorageError) else 2
-    except OSError as error:
-        if not is_system_error(error):
-            raise
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 1
+    except (UserError, OSError) as error:
+        return report_error(error)
 
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:

@@ -171,8 +171,7 @@ def test_a_changed_cell_in_a_paper_is_named(made, tmp_path, capsys):
     path = tmp_path / "paper.tex"
     path.write_text("Prose.\n" + text.replace(r"\textbf{85.49$\pm$0.40}", r"\textbf{86.49$\pm$0.40}") + "More.\n" + macros_of(results))
     assert main([str(made("table1")), "lint", str(path)]) == 1
-    output = capsys.readouterr().out.splitlines()
-    assert output == [
+    assert capsys.readouterr().out.splitlines() == [
         r"paper.tex, line 2, table1: tabular 1, row 'SAP', '25\,\%' "
         r"is \textbf{86.49$\pm$0.40} in the file and \textbf{85.49$\pm$0.40} in the store",
         "2 generated blocks, 1 changed number.",
@@ -369,7 +368,6 @@ def test_a_block_contains_no_paths(made):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (texlive-latex-base, texlive-latex-recommended)")
 def test_every_generated_table_compiles(made, small, tmp_path):
     parts = []
-    # The other described tables are not of the papers; the store below has their numbers or none.
     for name in (name for name in shipped() if name.startswith(("table", "ablation", "compute"))):
         results = load([made("table1" if name == "compute" else name)])
         for show in ("ours", "both", "published"):
