@@ -48,9 +48,14 @@ def run(results: Results, options: argparse.Namespace) -> str:
 
 def watch(results: Results, path: Path, seconds: float, sleep: Callable[[float], None] = time.sleep) -> str:
     """Rewrites the page whenever the number of rows has changed, until no planned row is missing or the user interrupts."""
-    written = -1
+    # The list of the first reading decides the exit code of the program.
+    written, damage = -1, results.damage
     try:
         while True:
+            # Said when it appears: a damaged file may be all that is missing, and the page is rendered again only for new rows.
+            for sentence in results.damage if written < 0 else [sentence for sentence in results.damage if sentence not in damage]:
+                print(f"warning: {sentence}", file=sys.stderr)
+            damage.extend(sentence for sentence in results.damage if sentence not in damage)
             stored = len(results.rows)
             # A page is rendered only if rows have come, because that draws every figure.
             if stored != written:

@@ -365,9 +365,13 @@ def _parsed(text: str) -> dict[str, Any]:
     return {}
 
 
-@cache
 def _this_process() -> dict[str, Any]:
-    pid = os.getpid()
+    return _process(os.getpid())
+
+
+# By number: a forked process inherits the cache, and would name its parent as the owner of its leases.
+@cache
+def _process(pid: int) -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": pid, "machine": boot_id(), "born": start_time(pid) or ""}
 
 

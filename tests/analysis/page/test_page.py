@@ -106,12 +106,29 @@ def test_watching_ends_when_nothing_is_missing(small, tmp_path, capsys):
     def sleep(seconds):
         seen.append((seconds, "data-refresh" in path.read_text()))
         if len(seen) == 2:
-            small.write_rows("last.ok.parquet", [last])
+            small.write_rows(f"{last.job_id}.ok.parquet", [last])
 
     assert watch(load([store]), path, 3.0, sleep).endswith("complete, no planned row is missing")
     assert seen == [(3.0, True)] * 2
     assert "data-refresh" not in path.read_text()
     assert capsys.readouterr().err.splitlines() == [f"{path}: 13 of 14 planned rows", f"{path}: 14 of 14 planned rows"]
+
+
+@pytest.mark.slow
+def test_watching_names_a_damaged_file_once_when_it_appears(small, tmp_path, capsys):
+    last = small.rows.pop()
+    store, seen = small.write(), []
+
+    def sleep(seconds):
+        seen.append(seconds)
+        small.write_rows("another.ok.parquet", [last])
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    results = load([store])
+    watch(results, tmp_path / "report.html", 1.0, sleep)
+    assert capsys.readouterr().err.count("another.ok.parquet") == 1
+    assert len(results.damage) == 1
 
 
 @pytest.mark.slow

@@ -56,6 +56,20 @@ def resume(leases, held):
         lease._renew()  # noqa: SLF001
 
 
+def test_a_forked_process_is_the_owner_of_what_it_acquires(tmp_path):
+    """It inherits the memory of its parent, whose number is not its own."""
+    with Leases().acquire(tmp_path / "parent"):
+        assert stated(tmp_path, "parent")["pid"] == os.getpid()
+    child = os.fork()
+    if not child:
+        Leases().acquire(tmp_path / "child")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert stated(tmp_path, "child")["pid"] == child
+    with Leases().acquire(tmp_path / "child") as lease:
+        assert lease.number == 2
+
+
 def test_a_live_owner_keeps_its_lease_and_releases_it(tmp_path):
     one, other = two()
     with one.acquire(tmp_path / "job") as lease:
