@@ -12,7 +12,7 @@ github.com/LiJunnan1992/DivideMix. A warm-up with cross-entropy, then in every e
 
 sharpen(p) = p^(1/T), normalised; ramp grows from 0 to 1 over 16 epochs after the warm-up. With lambda_u = 0 the u part of the mix is not
 computed (the reference's scripts for Clothing1M and WebVision). `confidence_penalty` adds mean sum p log p in the warm-up (for asymmetric
-noise). The losses of `remember` epochs are averaged (5 in the reference at 90 % noise).
+noise). With `remember` > 1 the scaled losses of so many epochs are averaged (5 in the reference at 90 % noise; Train_CIFAR.py at 39740b26).
 
 Deviations: in the warm-up both networks get the same mini-batches, of the recipe's size (the reference: twice that); passes that only
 compute targets leave batch norm's running statistics unchanged; if no sample is trusted the epoch is one of the warm-up, if all are there
@@ -62,7 +62,7 @@ class DivideMix:
     """Two networks, returned as an ensemble. `Fitted.per_sample["trust"]` (U, 2) is w of the last epoch under each of them."""
 
     name: ClassVar[str] = "dividemix"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: losses are scaled epoch by epoch before their mean is taken
     records_forgetting: ClassVar[bool] = False  # two networks on mixed samples
 
     warmup_epochs: int = 10
@@ -108,6 +108,8 @@ class DivideMix:
             # Division, once per epoch: this generator runs up to its first batch before the epoch's first step.
             losses.copy_(losses.roll(1, 0))
             losses[0] = self.sample_losses(learners, task.train)
+            # Scaled before the mean over epochs: losses shrink during training, and early epochs would dominate.
+            losses[0, task.train.index] = scaled(losses[0, task.train.index])
             # The table is still 0 for epochs that have not been.
             known = min(self.remember, context.epoch - self.warmup_epochs)
             for which in range(2):
@@ -244,24 +246,29 @@ def sharpened(p_BC: Tensor, temperature: float) -> Tensor:
     return powers_BC / powers_BC.sum(1, keepdim=True)
 
 
-def low_component(losses_N: Tensor, rng: Stream) -> Tensor:
-    """Returns the (N,) posterior of the lower of two Gaussians, which scikit-learn fits to the losses scaled to [0, 1].
+def scaled(losses_N2: Tensor) -> Tensor:
+    """Returns the losses of each column scaled to [0, 1]; (N, 2).
 
     Raises:
         FloatingPointError: a loss is not finite.
     """
+    if not losses_N2.isfinite().all():
+        raise FloatingPointError("a network's loss is not finite on some training samples, so it has diverged")
+    lowest_2, highest_2 = losses_N2.amin(0), losses_N2.amax(0)
+    # The clamp serves equal losses, which would divide by zero.
+    return (losses_N2 - lowest_2) / (highest_2 - lowest_2).clamp(min=1e-12)
+
+
+def low_component(losses_N: Tensor, rng: Stream) -> Tensor:
+    """Returns the (N,) posterior of the lower of two Gaussians, which scikit-learn fits to scaled losses."""
     # scikit-learn takes a second to import and only this trainer needs it here.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    if not losses_N.isfinite().all():
-        raise FloatingPointError("a network's loss is not finite on some training samples, so it has diverged")
-    lowest, highest = losses_N.min(), losses_N.max()
-    # The clamp serves equal losses, which would divide by zero.
-    scaled = ((losses_N - lowest) / (highest - lowest).clamp(min=1e-12))[:, None].numpy()
+    column_N1 = losses_N[:, None].numpy()
     # Settings of the reference. scikit-learn takes seeds of 32 bits.
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=rng.number() % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ten iterations are the reference's choice, and losses may all be equal
-        mixture.fit(scaled)
-    return torch.from_numpy(mixture.predict_proba(scaled)[:, mixture.means_.argmin()])
+        mixture.fit(column_N1)
+    return torch.from_numpy(mixture.predict_proba(column_N1)[:, mixture.means_.argmin()])

@@ -1,19 +1,24 @@
 """ELR+: early-learning regularisation with two networks, weight averaging, and mixup.
 
 Liu, Niles-Weed, Razavian and Fernandez-Granda, "Early-learning regularization prevents memorization of noisy labels", NeurIPS 2020.
-Reference: github.com/shengliu66/ELR. For network k and the average a of the weights of the *other* network, per mini-batch:
+Reference: github.com/shengliu66/ELR, folder ELR_plus (model/loss.py and trainer/trainer.py at e2221cef, config_*.json at bf96a901). For
+network k and the average a of the weights of the *other* network, in mini-batch number s = 1, 2, ... of the training:
 
-    t_i <- beta t_i + (1 - beta) p_a(x_i)                      network k's running targets, on unmixed samples, clamped and normalised
+    t_i <- beta t_i + (1 - beta) p_a(x_i)                      network k's running targets, on unmixed samples; p_a is not clamped
     l ~ Beta(alpha, alpha), l <- max(l, 1 - l);  x', y', q = l (x, y, t) + (1 - l) (x, y, t) of a random permutation
-    L = CE(f_k(x'), y') + ramp * strength * mean log(1 - <q, p_k(x')>)
-    average of k's weights <- a * average + (1 - a) * weights,      a = decay * exp(-5 (1 - step / decay_steps)^2)
+    L = CE(f_k(x'), y') + ramp(s, ramp_steps) * strength * mean log(1 - <q, p_k(x')>)      p_k clamped to [1e-4, 1 - 1e-4]
+    average of k's weights <- a * average + (1 - a) * weights
 
-`ramp` is exp(-5 (1 - step / ramp_steps)^2), and 1 from the start if ramp_steps = 0. With `sharpen` (the reference: 100 classes) y' becomes
-y' q, normalised.
+with ramp(s, n) = exp(-5 (1 - min(s, n) / n)^2), and 1 if n = 0. The decay a is
 
-Deviations: both networks train on the same mini-batches in turn (the reference: one full epoch each); the averages start as copies. The
-averages have their own batch statistics, as in the reference. The two networks are returned, which answer with the mean of their logits
-(the reference: of their probabilities).
+    decay * ramp(s + 1, decay_steps)      for averaging=ramp (CIFAR)
+    min(1 - 1 / (s + 1), decay)           for averaging=mean (Clothing1M, WebVision): the mean of all weights until that is above `decay`
+
+With `sharpen` (the reference: 100 classes) y' becomes y' q, normalised. The two networks are returned, which answer with the mean of their
+logits, as the reference evaluates them; the averages only make targets. They have their own batch statistics, as in the reference.
+
+Deviations: both networks train on the same mini-batches in turn (the reference: one full epoch each, so its targets come from an average
+that is one epoch older or newer); the averages start as copies of the networks (the reference: with other initial weights).
 
 Shapes: B batch, C classes, U universe.
 """
@@ -23,7 +28,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,14 +56,15 @@ class ELRPlus:
     """Two networks that regularise each other. Targets are returned as `Fitted.per_sample["targets0"]` and `["targets1"]`, (U, C)."""
 
     name: ClassVar[str] = "elr_plus"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: targets are not clamped, and both ramps count the current step
     records_forgetting: ClassVar[bool] = False  # two networks on mixed samples
 
     beta: float = 0.7
     strength: float = 3.0  # lambda in the paper
     alpha: float = 1.0  # of mixup's Beta(alpha, alpha); 0: no mixup
     decay: float = 0.997  # of the weight averages
-    decay_steps: int = 40_000  # steps over which the decay rises to this value
+    averaging: Literal["ramp", "mean"] = "ramp"  # how the decay rises to this value
+    decay_steps: int = 40_000  # steps over which it rises with averaging=ramp
     ramp_steps: int = 0  # steps over which the regulariser's weight rises to `strength`
     sharpen: bool = False
     recipe: SGD = field(default=SGD(), metadata=FLAT)
@@ -88,7 +94,8 @@ class ELRPlus:
     ) -> StepReport:
         """Makes one step of each network and updates each average."""
         require_hard_labels(batch, "elr_plus")
-        # A tensor, so that checkpoints hold it: both ramps count steps over all epochs.
+        # A tensor, so that checkpoints hold it: both ramps count steps over all epochs, from 1.
+        steps += 1
         number = int(steps)
         losses = [
             self.learn(
@@ -96,7 +103,6 @@ class ELRPlus:
             )
             for which, learner in enumerate(learners)
         ]
-        steps += 1
         return learners[0].report(batch, torch.stack(losses).mean())
 
     def learn(self, learner: Learner, own: RegulariserState, other: nn.Module, batch: Batch, context: EpochContext, number: int) -> Tensor:
@@ -105,9 +111,8 @@ class ELRPlus:
         with torch.no_grad():
             # Targets come from unmixed samples under the other network's average. That pass does not go through a learner, so it is counted
             # here.
-            predicted_BC = other(batch.inputs).softmax(1).clamp(CLAMP, 1 - CLAMP)
+            predicted_BC = other(batch.inputs).softmax(1)
             learner.meter.count(forwards=count)
-            predicted_BC /= predicted_BC.sum(1, keepdim=True)
             own.targets[index] = self.beta * own.targets[index] + (1 - self.beta) * predicted_BC
         share = float(random_draws.beta(context.rng.child("mix"), self.alpha, 1)) if self.alpha else 1.0
         # The first sample of a mixture has the larger share.
@@ -122,9 +127,15 @@ class ELRPlus:
         logits_BC = learner.forward(mixed(batch.inputs))
         loss = self.loss(logits_BC, y_BC, q_BC, _ramp(number, self.ramp_steps))
         learner.descend(loss, count)
-        # After the step, so the decay's ramp counts the one just made.
-        _update_average(own.average, learner.model, self.decay * _ramp(number + 1, self.decay_steps))
+        _update_average(own.average, learner.model, self.average_decay(number))
         return loss.detach()
+
+    def average_decay(self, number: int) -> float:
+        """Returns a after step `number`, counted from 1."""
+        if self.averaging == "mean":
+            return min(1 - 1 / (number + 1), self.decay)
+        # One step ahead of the regulariser's ramp, as in the reference.
+        return self.decay * _ramp(number + 1, self.decay_steps)
 
     def loss(self, logits_BC: Tensor, y_BC: Tensor, q_BC: Tensor, ramp: float) -> Tensor:
         """Returns L, zero-dimensional."""

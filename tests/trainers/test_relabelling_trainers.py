@@ -15,7 +15,7 @@ from sap_core.models.ensemble import Ensemble
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
 from trainers import random_draws
-from trainers.dividemix import DivideMix, low_component, sharpened
+from trainers.dividemix import DivideMix, low_component, scaled, sharpened
 from trainers.elr_plus import ELRPlus
 from trainers.sgd import SGD
 from trainers.sop import SOP
@@ -114,10 +114,10 @@ def test_two_views_are_two_draws_and_one_is_as_ever(toys):
 
 
 @pytest.mark.parametrize("net", ["batch_norm", "dropout"])
-@pytest.mark.parametrize("sharpen", [False, True])
-def test_elr_plus_equals_the_plain_loop(toys, net, sharpen):
+@pytest.mark.parametrize(("sharpen", "averaging"), [(False, "ramp"), (True, "mean")])
+def test_elr_plus_equals_the_plain_loop(toys, net, sharpen, averaging):
     task = toys.make_task(net, augment="flip")
-    options = {"beta": 0.6, "strength": 2.0, "decay": 0.9, "decay_steps": 8, "ramp_steps": 10, "sharpen": sharpen}
+    options = {"beta": 0.6, "strength": 2.0, "decay": 0.9, "decay_steps": 8, "ramp_steps": 10, "sharpen": sharpen, "averaging": averaging}
     fitted = ELRPlus(recipe=RECIPE, **options).fit(task, PlainRun())
     nets = [task.build(k).train() for k in range(2)]
     averages = [deepcopy(net) for net in nets]
@@ -128,12 +128,13 @@ def test_elr_plus_equals_the_plain_loop(toys, net, sharpen):
         rng = stream(task.seed, "train", epoch)
         with rng.child("layers").scope():
             for number, batch in enumerate(task.train.batches(SIZE, rng, ("augmented",))):
+                steps += 1
                 for k in range(2):
                     here = rng.child("step", number).child(k)
                     with torch.no_grad():
-                        predicted = probabilities(averages[1 - k](batch.inputs)).clamp(1e-4, 1 - 1e-4)
+                        predicted = probabilities(averages[1 - k](batch.inputs))
                     for b, i in enumerate(batch.index.tolist()):
-                        targets[k, i] = 0.6 * targets[k, i] + 0.4 * predicted[b] / predicted[b].sum()
+                        targets[k, i] = 0.6 * targets[k, i] + 0.4 * predicted[b]
                     share = float(random_draws.beta(here.child("mix"), 1.0, 1))
                     share = max(share, 1 - share)
                     partner = here.child("partner").permutation(len(batch.labels))
@@ -149,11 +150,10 @@ def test_elr_plus_equals_the_plain_loop(toys, net, sharpen):
                         ramp = math.exp(-5 * (1 - min(steps, 10) / 10) ** 2)
                         losses.append(-(y * p.log()).sum() + ramp * 2.0 * (1 - (q * p.clamp(1e-4, 1 - 1e-4)).sum()).log())
                     optimisers[k].descend(sum(losses) / len(losses))
-                    a = 0.9 * math.exp(-5 * (1 - min(steps + 1, 8) / 8) ** 2)
+                    a = 0.9 * math.exp(-5 * (1 - min(steps + 1, 8) / 8) ** 2) if averaging == "ramp" else min(1 - 1 / (steps + 1), 0.9)
                     with torch.no_grad():
                         for average, weight in zip(averages[k].parameters(), nets[k].parameters(), strict=True):
                             average.copy_(a * average + (1 - a) * weight)
-                steps += 1
     assert isinstance(fitted.model, Ensemble)
     toys.assert_close(toys.weights(fitted.model), toys.weights(Ensemble(nets)), rtol=1e-3, atol=5e-5)
     for k in range(2):
@@ -185,11 +185,12 @@ def plain_dividemix(task, net_count, warmup, alpha, lambda_u, penalty, remember)
                     p = probabilities(net(whole.inputs).double())
                 net.train()
                 losses[k] = -p[torch.arange(80), whole.labels].log()
+                losses[k] = (losses[k] - losses[k].min()) / (losses[k].max() - losses[k].min())
             history = [losses, *history][:remember]
             trust = torch.zeros(2, 80, dtype=torch.float64)
             for k in range(2):
                 scored = sum(past[k] for past in history) / len(history)
-                scored = ((scored - scored.min()) / (scored.max() - scored.min())).reshape(-1, 1).numpy()
+                scored = scored.reshape(-1, 1).numpy()
                 seed = rng.child("mixture", k).number() % 2**32
                 mixture = GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=seed).fit(scored)
                 trust[k] = torch.from_numpy(mixture.predict_proba(scored)[:, mixture.means_.argmin()])
@@ -288,12 +289,26 @@ def test_dividemix_goes_on_where_no_sample_or_every_sample_is_trusted(toys, monk
 def test_the_mixture_finds_the_lower_of_two_heaps_and_bears_equal_losses():
     rng = stream(3, "train", 1)
     heaps = torch.cat([torch.linspace(0.0, 0.4, 50), torch.linspace(2.5, 3.5, 30)]).double()
-    trust = low_component(heaps, rng)
+    trust = low_component(scaled(torch.stack([heaps, heaps.flip(0)], dim=1))[:, 0], rng)
     assert (trust[:50] > 0.95).all()
     assert (trust[50:] < 0.05).all()
     assert low_component(torch.ones(20, dtype=torch.float64), rng).isfinite().all()
+
+
+def test_losses_are_scaled_column_by_column():
+    losses = torch.tensor([[1.0, 5.0], [3.0, 5.0], [2.0, 5.0]], dtype=torch.float64)
+    assert scaled(losses).tolist() == [[0.0, 0.0], [1.0, 0.0], [0.5, 0.0]]
     with pytest.raises(FloatingPointError, match="diverged"):
-        low_component(torch.tensor([1.0, math.nan], dtype=torch.float64), rng)
+        scaled(torch.tensor([[1.0, 1.0], [1.0, math.nan]], dtype=torch.float64))
+
+
+def test_the_mean_of_weights_counts_the_first_steps_equally():
+    """After 3,000 steps an average that began at 0.9999 would be 74 % initial weights; the published rule leaves 1 in 3,001."""
+    trainer, share = ELRPlus(decay=0.9999, averaging="mean"), 1.0
+    for step in range(1, 3001):
+        share *= trainer.average_decay(step)
+    assert share == pytest.approx(1 / 3001)
+    assert trainer.average_decay(20_000) == 0.9999
 
 
 def test_sharpening_by_hand():
