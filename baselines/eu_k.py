@@ -3,8 +3,10 @@
 Source: Goel, Prabhu, Sanyal, Lim, Torr and Kumaraguru, "Towards adversarial evaluations for inexact machine unlearning" (exact unlearning
 of the last k layers), as in the corrective unlearning benchmark (Goel et al. 2024). It differs from `cf_k` in the initialisation only.
 
-Deviations: those of `cf_k`. The fresh layers are those of a complete fresh network of the run (`Task.build`), norms with their running
-statistics included.
+The fresh layers are those of a complete fresh network of the run (`Task.build`), norms with their running statistics included. Biases of
+convolutions and linear layers are zero, as in the benchmark (`initialize_weights` in its `utils.py` at 0a65bed).
+
+Deviations: those of `cf_k`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from sap_core.models.copies import copied
 from sap_core.models.ensemble import Ensemble
 from trainers import optim
 
+_WITH_ZERO_BIAS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
 
 def reinitialised(model: nn.Module, frozen: Frozen, task: Task) -> nn.Module:
     """Returns a copy of `model` whose parameters and buffers that are not `frozen` are those of an untrained network."""
@@ -41,6 +45,9 @@ def reinitialised(model: nn.Module, frozen: Frozen, task: Task) -> nn.Module:
     kept |= {name for name, _ in model.named_buffers() if name.rpartition(".")[0] in whole}
     # Not strict, because the names that are kept are left out on purpose.
     copy.load_state_dict({name: value for name, value in fresh.state_dict().items() if name not in kept}, strict=False)
+    for name, module in copy.named_modules():
+        if isinstance(module, _WITH_ZERO_BIAS) and module.bias is not None and f"{name}.bias" not in kept:
+            nn.init.zeros_(module.bias)
     return copy
 
 
@@ -54,7 +61,7 @@ class EUk:
     """Gradient descent on retain samples over the last `k` layers, from a fresh initialisation of these."""
 
     name: ClassVar[str] = "eu_k"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: biases start at zero
 
     k: int = 2
     learning_rate: float = 1.0e-2

@@ -12,6 +12,9 @@ samples, in evaluation mode and in expectation over the network's own label dist
 (The paper's own noise falls with F^(1/4); the code's with F^(1/2).) Forget samples are not used. All values of `noise` share one F and the
 same draws.
 
+With `batch_size` 1, the default, x is one sample, as in SSD's code. SalUn's code takes batches of 32: the square is that of the gradient of
+the batch's mean log p(y | x), and its weight is the batch's mean p(y | x). Gradients of different samples cancel, so F is smaller.
+
 Deviations: the last layer is determined from the network, not from the shape of parameters; the step that resets a class to be forgotten
 completely is omitted, because there is none; squares are summed in float64.
 
@@ -40,11 +43,11 @@ from sap_core.models.modes import batch_statistics
 from sap_core.seeding import stream
 from trainers import optim
 
-# Samples loaded at once; gradients are computed one sample at a time, because the square of a mean gradient is not the mean of the squares.
-BATCH = 64
+# Samples loaded at once where gradients are computed one sample at a time.
+LOADED = 64
 
 
-def fisher_information(model: nn.Module, samples: Samples, run: Run) -> list[Tensor]:
+def fisher_information(model: nn.Module, samples: Samples, run: Run, batch_size: int = 1) -> list[Tensor]:
     """Returns F for each of the K parameters (float64); `model` must be in evaluation mode.
 
     Raises:
@@ -52,19 +55,22 @@ def fisher_information(model: nn.Module, samples: Samples, run: Run) -> list[Ten
     """
     parameters = optim.trainable(model.parameters())
     total_K = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
-    for batch in samples.batches(BATCH):
-        for x in batch.inputs.split(1):
-            log_C = model(x).log_softmax(1)[0]
+    count = 0
+    for batch in samples.batches(LOADED if batch_size == 1 else batch_size):
+        for x in batch.inputs.split(1) if batch_size == 1 else (batch.inputs,):
+            count += 1
+            log_BC = model(x).log_softmax(1)
+            p_C = log_BC.detach().exp().mean(0)
             # The expectation is over the network's own predictions, so the given label, which may be wrong, does not enter.
-            for log in log_C:
+            for p, log in zip(p_C, log_BC.mean(0), strict=True):
                 # The graph is kept for the sample's other classes. A parameter that no class depends on counts as zero and gets the capped
                 # variance.
                 gradients_K = torch.autograd.grad(log, parameters, retain_graph=True, materialize_grads=True)
                 for total, gradient in zip(total_K, gradients_K, strict=True):
                     # In float64: squares of small gradients vanish in float32.
-                    total += log.detach().exp() * gradient.double() ** 2
-            run.meter.count(forwards=1, backwards=len(log_C))
-    return [total / len(samples) for total in total_K]
+                    total += p * gradient.double() ** 2
+            run.meter.count(forwards=len(x), backwards=len(x) * len(p_C))
+    return [total / count for total in total_K]
 
 
 def variances(model: nn.Module, information_K: Sequence[Tensor]) -> list[Tensor]:
@@ -100,6 +106,7 @@ class Fisher:
     version: ClassVar[int] = 1
 
     noise: float = 1.0e-6
+    batch_size: int = 1  # samples whose mean gradient is squared: 1 in SSD's code, 32 in SalUn's
     num_retain: int = field(default=1000, metadata=RETAIN_COUNT)
     source: Source = "oracle"
     num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: number of known wrong samples to leave out
@@ -107,6 +114,7 @@ class Fisher:
     def __post_init__(self) -> None:
         sample_sources.check_counts("fisher", self.source, self.num_retain, self.num_forget, forgets=False)
         at_least("fisher", 0, noise=self.noise)
+        at_least("fisher", 1, batch_size=self.batch_size)
 
     def needs(self) -> frozenset[Need]:
         return sample_sources.needs_of(self.source, Need.RETAIN)
@@ -126,7 +134,7 @@ class Fisher:
 
     def family(self) -> Hashable:
         """All fields that the Fisher information depends on."""
-        return ("fisher", self.num_retain, self.num_forget, self.source)
+        return ("fisher", self.batch_size, self.num_retain, self.num_forget, self.source)
 
     def computation(self) -> Hashable:
         return (self.family(), self.noise)
@@ -140,7 +148,7 @@ class Fisher:
         with run.meter("collect"):
             # On a copy in evaluation mode: the given network stays as it is, and its running statistics do not move.
             frozen = copied(model).eval()
-            variance_K = variances(frozen, fisher_information(frozen, retain, run))
+            variance_K = variances(frozen, fisher_information(frozen, retain, run, first.batch_size))
             generator = stream(task.seed, "correct", "noise").generator()
             # One set of draws for all values of `noise`, so that these differ by a factor only. Drawn on the CPU, so that devices agree.
             # For frozen parameters as well, which do not use theirs, so that no draw depends on what is frozen.

@@ -5,7 +5,8 @@ every step takes a retain batch and the next forget batch (cycling through them)
 
     alpha * cross-entropy(retain batch) - (1 - alpha) * cross-entropy(forget batch)
 
-One epoch is one pass over the retain samples. The default weight is that of the official membership-inference notebook.
+One epoch is one pass over the retain samples. The defaults (rate 0.01, alpha 0.9999, 5 epochs, SGD without momentum and weight decay) are
+those of `negative_grad` and its call in the official membership-inference notebook.
 
 Deviations: a constant rate; the order of samples comes from streams keyed by epoch; images are not augmented by default.
 """
@@ -36,15 +37,15 @@ class NegGrad:
     """See the module's docstring. Settings that differ only in `epochs` are one family."""
 
     name: ClassVar[str] = "neggrad"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: neither momentum nor weight decay by default
 
     learning_rate: float = 1.0e-2
     epochs: int = 5
     alpha: float = 0.9999  # weight of the retain samples
     forget_batch: int = 64
     retain_batch: int = 64
-    momentum: float = 0.9
-    weight_decay: float = 5.0e-4
+    momentum: float = 0.0
+    weight_decay: float = 0.0
     num_retain: int = field(default=1000, metadata=RETAIN_COUNT)
     num_forget: SampleCount = field(default=200, metadata=FORGET_COUNT)
     augment: bool = False

@@ -10,9 +10,10 @@ github.com/LiJunnan1992/DivideMix. A warm-up with cross-entropy, then in every e
     l ~ Beta(alpha, alpha), l <- max(l, 1 - l);  inputs and targets of [x, x', u, u'] mixed with a random permutation   (MixMatch)
     L = CE on the x part + lambda_u ramp * mean squared error of probabilities on the u part + sum_c (1/C) log((1/C) / mean p_c)
 
-sharpen(p) = p^(1/T), normalised; ramp grows from 0 to 1 over 16 epochs after the warm-up. With lambda_u = 0 the u part of the mix is not
-computed (the reference's scripts for Clothing1M and WebVision). `confidence_penalty` adds mean sum p log p in the warm-up (for asymmetric
-noise). With `remember` > 1 the scaled losses of so many epochs are averaged (5 in the reference at 90 % noise; Train_CIFAR.py at 39740b26).
+sharpen(p) = p^(1/T), normalised; ramp grows from 0 to 1 over `ramp_epochs` epochs after the warm-up (0: it is 1). With lambda_u = 0 the u
+part of the mix is not computed (the reference's scripts for Clothing1M and WebVision). `confidence_penalty` adds mean sum p log p in the
+warm-up (for asymmetric noise). With `remember` > 1 the scaled losses of so many epochs are averaged (5 in the reference at 90 % noise;
+Train_CIFAR.py at 39740b26).
 
 Deviations: in the warm-up both networks get the same mini-batches, of the recipe's size (the reference: twice that); passes that only
 compute targets leave batch norm's running statistics unchanged; if no sample is trusted the epoch is one of the warm-up, if all are there
@@ -42,7 +43,6 @@ from trainers.learner import Learner, require_classes, require_hard_labels
 from trainers.loop import EpochContext, StepReport
 from trainers.sgd import FLAT, SGD, Learners
 
-RAMP_EPOCHS = 16
 VIEWS: tuple[View, ...] = ("augmented", "augmented")
 
 
@@ -70,12 +70,13 @@ class DivideMix:
     temperature: float = 0.5
     threshold: float = 0.5
     lambda_u: float = 25.0
+    ramp_epochs: int = 16  # over which the weight of the u part rises to lambda_u; 0: it is lambda_u throughout, as in Prune4ReL's code
     confidence_penalty: bool = False
     remember: int = 1  # epochs whose losses are averaged
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def __post_init__(self) -> None:
-        at_least("trainer", 0, lambda_u=self.lambda_u)
+        at_least("trainer", 0, lambda_u=self.lambda_u, ramp_epochs=self.ramp_epochs)
         at_least("trainer", 1, warmup_epochs=self.warmup_epochs, remember=self.remember)
         ranges.check("trainer", "(0, inf)", alpha=self.alpha, temperature=self.temperature)
         ranges.check("trainer", "(0, 1)", threshold=self.threshold)
@@ -165,7 +166,8 @@ class DivideMix:
         mixed_MC = (share * targets_MC + (1 - share) * targets_MC[partner_M])[used]
         logits_MC = own.forward(mixed_M)
         # From 0 at the end of the warm-up, rising within an epoch as well.
-        ramp = min(max((context.epoch - 1 + work.passed - self.warmup_epochs) / RAMP_EPOCHS, 0.0), 1.0)
+        after = context.epoch - 1 + work.passed - self.warmup_epochs
+        ramp = min(max(after / self.ramp_epochs, 0.0), 1.0) if self.ramp_epochs else 1.0
         loss = self.loss(logits_MC, mixed_MC, count, ramp)
         own.descend(loss, len(mixed_M))
         # A curve has one value per epoch, so the trust that is reported is that of the first network.

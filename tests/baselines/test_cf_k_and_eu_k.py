@@ -71,6 +71,7 @@ def test_eu_k_starts_from_fresh_layers(toys, plain, net, k):
     start, fresh = copy.deepcopy(model), task.build(1)
     names = TRAINED[net, k]
     state = {name: value for name, value in fresh.state_dict().items() if names is None or name in names}
+    state |= {name: torch.zeros_like(value) for name, value in state.items() if name.endswith("bias")}
     start.load_state_dict({**start.state_dict(), **state})
     expected = plain_loop(setting, start, task, plain, names, net == "batch_norm" and k < 3)
     toys.assert_close(ours, toys.weights(expected), rtol=1e-4, atol=1e-5)

@@ -190,7 +190,7 @@ def test_the_bad_teacher_of_an_ensemble_is_none_of_its_networks(toys, plain):
 def plain_neggrad(setting, model, task, plain, view):
     retain, forget = samples_of(task)
     net = copy.deepcopy(model).train()
-    descent = plain.Momentum(net)
+    descent = plain.Momentum(net, momentum=0.0, decay=0.0)
     for epoch in range(1, setting.epochs + 1):
         rng = stream(task.seed, "correct", epoch, "neggrad")
         rights = list(retain.batches(8, rng.child("retain"), (view,)))

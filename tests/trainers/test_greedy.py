@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from sap_core.errors import UserError
 from trainers.pruning import greedy as module
 from trainers.pruning.greedy import cosine, greedy, inverse_distance, log_gain
+from trainers.pruning.prune4rel import Prune4ReL
 
 
 def clustered(count=40, seed=3, dims=5):
@@ -121,3 +123,8 @@ def test_it_serves_the_objective_better_than_chance():
 
     chance = [objective(torch.randperm(150, generator=torch.Generator().manual_seed(seed))[:15]) for seed in range(20)]
     assert objective(greedy(unit, confidence, 15, cosine, 0.9, 1.0)) > sum(chance) / len(chance) + 1
+
+
+def test_a_threshold_without_effect_is_refused():
+    with pytest.raises(UserError, match=r"pruner\.tau=0\.9 has no effect with pruner\.metric=euclidean"):
+        Prune4ReL(metric="euclidean", tau=0.9)

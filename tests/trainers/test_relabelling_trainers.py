@@ -160,7 +160,7 @@ def test_elr_plus_equals_the_plain_loop(toys, net, sharpen, averaging):
         torch.testing.assert_close(fitted.per_sample[f"targets{k}"], targets[k], rtol=1e-3, atol=1e-5)
 
 
-def plain_dividemix(task, net_count, warmup, alpha, lambda_u, penalty, remember):
+def plain_dividemix(task, net_count, warmup, alpha, lambda_u, penalty, remember, ramp_epochs):
     """DivideMix, with draws from the same streams as the trainer's."""
     nets = [task.build(k).train() for k in range(2)]
     optimisers = [Nesterov(net) for net in nets]
@@ -228,7 +228,7 @@ def plain_dividemix(task, net_count, warmup, alpha, lambda_u, penalty, remember)
                     first = 2 * len(tx)
                     loss = -(goals[:first] * p[:first].log()).sum(1).mean()
                     if lambda_u:
-                        ramp = min(max((epoch - 1 + place / steps - warmup) / 16, 0), 1)
+                        ramp = min(max((epoch - 1 + place / steps - warmup) / ramp_epochs, 0), 1) if ramp_epochs else 1
                         loss = loss + lambda_u * ramp * ((p[first:] - goals[first:]) ** 2).mean()
                     mean = p.mean(0)
                     loss = loss + sum(0.25 * torch.log(0.25 / mean[c]) for c in range(C))
@@ -237,15 +237,16 @@ def plain_dividemix(task, net_count, warmup, alpha, lambda_u, penalty, remember)
 
 
 @pytest.mark.parametrize("net", ["batch_norm", "no dropout"])
-@pytest.mark.parametrize(("lambda_u", "penalty", "remember"), [(25.0, False, 1), (0.0, True, 2)])
-def test_dividemix_equals_the_plain_loop(toys, net, lambda_u, penalty, remember):
+@pytest.mark.parametrize(("lambda_u", "penalty", "remember", "ramp_epochs"), [(25.0, False, 1, 16), (0.0, True, 2, 16), (1.0, False, 2, 0)])
+def test_dividemix_equals_the_plain_loop(toys, net, lambda_u, penalty, remember, ramp_epochs):
     """Dropout would draw in the order of the passes, which differs here, so the second network has none."""
     task = toys.make_task("batch_norm" if net == "batch_norm" else "dropout", augment="crop_flip")
     if net != "batch_norm":
         task = without_dropout(task)
     options = {"warmup_epochs": 1, "alpha": 2.0, "lambda_u": lambda_u, "confidence_penalty": penalty, "remember": remember}
+    options["ramp_epochs"] = ramp_epochs
     fitted = DivideMix(recipe=RECIPE, **options).fit(task, PlainRun())
-    expected, trust = plain_dividemix(task, 2, 1, 2.0, lambda_u, penalty, remember)
+    expected, trust = plain_dividemix(task, 2, 1, 2.0, lambda_u, penalty, remember, ramp_epochs)
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=2e-3, atol=1e-4)
     torch.testing.assert_close(fitted.per_sample["trust"].T, trust, rtol=1e-2, atol=1e-3)
 
