@@ -2,7 +2,8 @@
 
 Paul, Ganguli and Dziugaite, "Deep learning on a data diet: finding important examples early in training", NeurIPS 2021: the norm of a
 sample's gradient, averaged over networks; highest first. Deviations: only the last linear layer's weights and bias, as in DeepCore and in
-Prune4ReL's benchmark, where the norm is ||p - y|| sqrt(1 + ||e||^2) for the layer's input e; averaged over the networks of the warm-up (one
+Prune4ReL's benchmark, where the norm is ||p - y|| sqrt(1 + ||e||^2) for the layer's input e (their code divides it by the size of the
+mini-batch, so that samples of a smaller last batch rank higher, which is not followed); averaged over the networks of the warm-up (one
 or two), not over ten of different initialisation.
 
 Shapes: K networks, N samples, C classes, D features.

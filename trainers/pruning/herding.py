@@ -2,7 +2,8 @@
 
 Welling, "Herding dynamical weights to learn", ICML 2009, in the greedy form of Rebuffi et al., "iCaRL", CVPR 2017 (equation 4): the next
 sample is the one that brings the mean of the kept samples closest to the mean of the class. By given label, in the proportions of the
-classes. Features are the inputs of the last linear layer. Deviation: they are not normalised (iCaRL divides each by its length).
+classes. Features are the inputs of the last linear layer. Deviation: they are not normalised (iCaRL divides each by its length). DeepCore's
+benchmark (herding.py at 4312342e) takes the sample farthest from the target, which is not herding.
 
 Shapes: N samples, n samples of a class, D features.
 """
