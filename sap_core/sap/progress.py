@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Protocol
 
 
@@ -31,7 +32,7 @@ class NoProgress:
 
 @contextmanager
 def progress_bar(wanted: bool) -> Iterator[Progress]:
-    """Show bars on standard error within a block if it is a terminal or a notebook, and remove them at its end."""
+    """Show bars within a block and remove them at its end: on standard error if it is a terminal, and in a notebook that has ipywidgets."""
     if not wanted:
         yield NoProgress()
         return
@@ -42,7 +43,9 @@ def progress_bar(wanted: bool) -> Iterator[Progress]:
         yield NoProgress()
         return
     terminal = console.Console(stderr=True)
-    if not (terminal.is_terminal or terminal.is_jupyter):
+    # Without ipywidgets rich would print a warning in place of a bar.
+    shown = find_spec("ipywidgets") is not None if terminal.is_jupyter else terminal.is_terminal
+    if not shown:
         yield NoProgress()
         return
     columns = (
