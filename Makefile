@@ -61,10 +61,10 @@ test: check-package lint
 test-all: check-package lint
 	$(PYTEST) -m "not gpu" --hypothesis-profile=deep $(TESTS)
 
-# Builds the documentation site into build/site. It fails on a broken link or anchor, and if a page is missing from the navigation.
+# Builds the documentation site into site/. It fails on a broken link or anchor, and if a page is missing from the navigation.
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo 'built: open build/site/index.html'
+	@echo 'built: open site/index.html'
 
 # Writes the pages of docs/reference anew from argument parsers, conf/, docstrings and record classes; commit them with the change.
 reference: install
@@ -75,5 +75,5 @@ release-check: install
 	.ci/release-check $(BIN)/uv
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

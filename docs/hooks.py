@@ -28,14 +28,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Points links to files outside of docs/ at their copies in the site."""
+    """Points links to files outside of docs/ at their copies in the site, and drops what only GitHub's tables need."""
     up = "../" * page.file.src_uri.count("/")
 
     def copy(found: re.Match[str]) -> str:
         name = found[1]
         return f"]({up}benchmarks.md)" if name == "benchmarks/README.md" else f"]({up}files/{name}.txt)"
 
-    return _OUTSIDE.sub(copy, markdown)
+    # In a table GitHub wants \| for a bar in code; Python-Markdown would show the backslash.
+    cells = re.sub(r"(?m)^\|.*$", lambda row: re.sub(r"`[^`]*`", lambda span: span[0].replace(r"\|", "|"), row[0]), markdown)
+    return _OUTSIDE.sub(copy, cells)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:

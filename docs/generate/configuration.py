@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from docs.generate.comments import Commented, read
 from docs.generate.components import GROUPS, described
-from docs.generate.text import code, escaped, page, table, type_name
+from docs.generate.text import code, escaped, page, plain, table, type_name
 from slurm.cluster import Cluster
 from sweeper.config.choices import choices, shipped_folder
 from sweeper.config.schema import GROUPS as ALL_GROUPS
 from sweeper.config.schema import Config
 
+_PAGES = {**{group: f"{parts[0]}.md" for group, parts in GROUPS.items()}, "experiment": "experiments.md"}
+"""Group -> the page of its choices; the others are on this page."""
 HEADER = ("key", "type", "default", "meaning")
 
 _INTRO = (
@@ -35,8 +36,8 @@ def configuration_page() -> str:
     paths = [_row(f"paths.{key}", get_type_hints(hints["paths"]), value, comment, key) for key, value, comment in root.entries("paths")]
     parts = ["## Keys of a sweep", table(HEADER, top), "## Folders", table(HEADER, paths), "## Groups", _groups(root)]
     for group in ALL_GROUPS:
-        if is_dataclass(hints.get(group)):
-            parts += _group(group, hints[group], _default_choice(root, group))
+        if group not in (*_PAGES, "cluster"):
+            parts += _group(group, hints.get(group), _default_choice(root, group))
     return page("Configuration", _INTRO, *parts, "## `cluster`", _CLUSTER, table(HEADER, _cluster()))
 
 
@@ -46,49 +47,47 @@ def _row(shown: str, hints: dict[str, Any], value: Any, comment: str, key: str |
 
 def _default_choice(root: Commented, group: str) -> str:
     chosen = {key: value for entry in root.values["defaults"] if isinstance(entry, dict) for key, value in entry.items()}
-    return "null" if chosen[group] is None else str(chosen[group])
+    return "null" if chosen.get(group) is None else str(chosen[group])
 
 
 def _groups(root: Commented) -> str:
     rows = []
     for group in (*ALL_GROUPS, "method"):
-        pages = {**{name: f"{parts[0]}.md" for name, parts in GROUPS.items()}, "experiment": "experiments.md"}
         default = "" if group == "method" else code(_default_choice(root, group))
         names = sorted(path.stem for path in choices(shipped_folder() / group))
-        where = f"[reference]({pages[group]})" if group in pages else f"[below](#{group})"
+        where = f"[reference]({_PAGES[group]})" if group in _PAGES else f"[below](#{group})"
         rows.append((f"`{group}=`", default, ", ".join(map(code, names)), where))
     return table(("group", "default", "choices", "keys"), rows)
 
 
-def _group(group: str, schema: type, default: str) -> Iterator[str]:
-    folder = shipped_folder() / group
-    files = {path.stem: read(path) for path in sorted(choices(folder))}
-    yield f"## `{group}`"
-    yield "\n".join(f"- `{group}={name}`: {described(file)[0]}{_differences(files[default], file)}" for name, file in files.items())
-    # A key may be left out of the default choice, and be explained in another.
+def _group(group: str, schema: Any, default: str) -> Iterator[str]:
+    files = {path.stem: read(path) for path in sorted(choices(shipped_folder() / group))}
     first = files[default]
-    comments = {key: comment for file in reversed([first, *files.values()]) for key, _, comment in file.entries() if comment}
-    values = {item.name: value for item, value in _schema_defaults(schema)} | first.values
-    hints = get_type_hints(schema)
-    yield table(HEADER, [_row(f"{group}.{key}", hints, value, comments.get(key, ""), key) for key, value in values.items() if key in hints])
-
-
-def _schema_defaults(schema: type) -> Iterator[tuple[Any, Any]]:
-    made = schema()
-    for item in fields(schema):
-        yield item, getattr(made, item.name)
+    yield f"## `{group}`"
+    yield "\n".join(f"- `{group}={name}`: {described(file)[0]}{_differences(first, file)}" for name, file in files.items())
+    # A group without a class sets keys of other groups.
+    if is_dataclass(schema):
+        # A key may be left out of the default choice, and be explained in another.
+        comments = {key: comment for file in reversed([first, *files.values()]) for key, _, comment in file.entries() if comment}
+        made, hints = schema(), get_type_hints(schema)
+        values = {item.name: getattr(made, item.name) for item in fields(schema)} | first.values
+        yield table(HEADER, [_row(f"{group}.{key}", hints, values[key], comments.get(key, ""), key) for key in hints])
 
 
 def _differences(default: Commented, file: Commented) -> str:
     """The values of a choice that differ from the default choice's."""
     if file is default:
         return " This is the default."
-    changed = [f"`{key}: {code(value)[1:-1]}`" for key, value in file.values.items() if key != "name" and default.values.get(key) != value]
+    changed = [
+        f"`{key}: {plain(value)}`"
+        for key, value in file.values.items()
+        if key not in ("name", "defaults") and default.values.get(key) != value
+    ]
     return f" It sets {', '.join(changed)}." if changed else ""
 
 
 def _cluster() -> list[tuple[str, str, str, str]]:
-    example, made, hints = read(Path(shipped_folder()) / "cluster" / "example.yaml"), Cluster(), get_type_hints(Cluster)
+    example, made, hints = read(shipped_folder() / "cluster" / "example.yaml"), Cluster(), get_type_hints(Cluster)
     comments = {key: comment for key, _, comment in example.entries()}
     keys = [*comments, *(item.name for item in fields(Cluster) if item.name not in (*comments, "name"))]
     values = {key: getattr(made, key) for key in keys}
