@@ -1,4 +1,4 @@
-# Targets: demo, test, test-all, lint, release-check, clean. Variables:
+# Targets: demo, test, test-all, lint, docs, reference, release-check, clean. Variables:
 #   PKG=sweeper       run the tests of one package: make test PKG=sweeper, make test-all PKG=analysis
 #   VENV=DIR          folder of the environment, as in VENV=/scratch/$$USER/sap-venv if homes have quotas
 #   PYTHON=python3.12 Python of the environment (3.11 or newer)
@@ -16,7 +16,7 @@ TESTS := tests$(if $(PKG),/$(PKG))
 # disables them.
 PYTEST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(abspath $(VENV))/pycache $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-all lint release-check clean install check-python check-package
+.PHONY: demo test test-all lint docs reference release-check clean install check-python check-package
 
 demo: install
 	$(BIN)/sap-sweep experiment=demo
@@ -61,10 +61,19 @@ test: check-package lint
 test-all: check-package lint
 	$(PYTEST) -m "not gpu" --hypothesis-profile=deep $(TESTS)
 
+# Builds the documentation site into site/. It fails on a broken link or anchor, and if a page is missing from the navigation.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'built: open site/index.html'
+
+# Writes the pages of docs/reference anew from argument parsers, conf/, docstrings and record classes; commit them with the change.
+reference: install
+	$(BIN)/python -m docs.generate
+
 # Builds the source distribution and the wheel of HEAD, installs each outside of the checkout, and runs the demo there.
 release-check: install
 	.ci/release-check $(BIN)/uv
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

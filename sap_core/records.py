@@ -1,4 +1,7 @@
-"""Record classes of a store's tables: one field per column, one instance per row. docs/store.md defines every column.
+"""Record classes of a store's tables: one field per column, one instance per row.
+
+The texts below the fields define the columns; docs/reference/columns.md is generated from them (`make reference`). A field of `Timing` or
+`Planned` without a text has the same meaning as in `Row`.
 
 Imports only the standard library, so that the analysis can read stores without torch. Units are part of the names; accuracies are fractions
 in [0, 1]; None means that a value was not measured or does not apply.
@@ -22,104 +25,208 @@ class Row:
     """One setting on one baseline, or (method=vanilla) the baseline itself."""
 
     # identity
-    run_id: str  # id of the setting on this baseline; equals baseline_id for a baseline
-    job_id: str  # id of the job that wrote the row
-    job_type: str  # train | select | tune | search
+    run_id: str
+    """Id of the run, 16 hex digits (docs/ids.md); equals `baseline_id` for a baseline."""
+    job_id: str
+    """Id of the job that wrote the row; names the file."""
+    job_type: str
+    """`train`, `select`, `tune` (settings of a grid) or `search` (trials of a sampled search)."""
     experiment: str
-    debug: str | None  # name of the debug group of a smoke run; tables refuse such rows
+    """Name of the experiment that planned the row."""
+    debug: str | None
+    """Name of the debug group that shrank the run; null for regular runs. Tables refuse rows with a value."""
     # result of the job
-    status: str  # ok | failed
+    status: str
+    """`ok` or `failed`."""
     error: str | None
-    error_type: str | None  # diverged | error | oom | killed | parent
-    attempt: int  # number of this attempt at the job, from 1
+    """Reason of the failure in one line; null if ok."""
+    error_type: str | None
+    """`diverged` (final), `error`, `oom` (out of memory), `killed`, `parent` (a parent job failed), or null."""
+    attempt: int
+    """Number of the attempt at this job, from 1 (0 after `retry=failed`), including those that ran out of memory on a shared GPU; not
+    counted up if a parent failed."""
     # the baseline
     dataset: str
-    dataset_verified: bool  # the files' checksums are the published ones
+    """Name of the data set."""
+    dataset_verified: bool
+    """Whether the checksums of the files are the published ones."""
     noise: str
-    noise_rate: float | None  # as configured
-    noise_rate_measured: float | None  # measured on the training split
+    """Name of the noise kind."""
+    noise_rate: float | None
+    """Requested noise rate."""
+    noise_rate_measured: float | None
+    """Measured noise rate: the share of wrong labels in the training split."""
     network: str
+    """Name of the network."""
     trainer: str
-    pruner: str | None  # null: trained on all samples
-    keep_fraction: float | None  # fraction of training samples that the pruner kept
-    baseline_id: str  # run_id of the uncorrected baseline
+    """Name of the trainer."""
+    pruner: str | None
+    """Name of the pruner that selected the baseline's training samples; null: all samples were used."""
+    keep_fraction: float | None
+    """Share of the training samples that the pruner kept."""
+    baseline_id: str
+    """`run_id` of the uncorrected baseline."""
     seed: int
+    """Seed of noise, initialisation, training and correction, and of the split unless `dataset.split_seed` fixes it."""
     # the method
     method: str
-    space: str | None  # name of the search space
-    space_hash: str | None  # hash of the domains and of the method's fixed settings
-    position: int  # index of the setting in its space; number of the trial in a sampled search
-    settings: str  # hyperparameters as canonical JSON
+    """Name of the corrector, or `vanilla`."""
+    space: str | None
+    """Name of the search space."""
+    space_hash: str | None
+    """Hash of the space and of the method's fixed hyperparameters; equal numbers are equal however they are written."""
+    position: int
+    """Index of the setting in its space; if `search` is not null, the number of the trial, from 0."""
+    settings: str
+    """Canonical JSON of all hyperparameters; a nested component (`recipe`) by its declared name."""
     # information that the method used
-    information: str  # oracle | verified_file | scored | none
-    num_trusted: int | None  # samples trusted without verification
-    num_retain: int | None  # verified samples with correct labels
-    num_forget: int | None  # samples with wrong labels that the method worked against
+    information: str
+    """Information beyond the given labels: `oracle` (true labels were read), `verified_file` (a file of the data set lists verified
+    labels), `scored` (samples selected by a score, nothing verified; also for a method that selects samples without declaring it),
+    `none`."""
+    num_trusted: int | None
+    """Number of samples that the method trusted: its trusted set, its retain samples by loss, those not identified as wrong, or those
+    that cleaning left."""
+    num_retain: int | None
+    """Number of verified retain samples given to the method."""
+    num_forget: int | None
+    """Number of forget samples: verified ones given to the method, or those that it selected by loss (`information` is `scored`)."""
     num_train: int | None
+    """Number of training samples."""
     num_val: int | None
+    """Number of validation samples."""
     num_test: int | None
-    val_labels: str  # noisy | clean
+    """Number of test samples."""
+    val_labels: str
+    """Labels of the validation set: `noisy` (given) or `clean`."""
     # scores
-    val_noisy_acc: float | None = None  # on the given labels of the validation set
-    val_clean_acc: float | None = None  # on validation samples whose given label is true
-    val_newly_wrong: int | None = None  # validation samples right before the correction and wrong after it
-    val_newly_right: int | None = None  # the converse
+    val_noisy_acc: float | None = None
+    """Validation accuracy on the given labels."""
+    val_clean_acc: float | None = None
+    """Accuracy on the validation samples whose given label is true; null if the true labels are unknown."""
+    val_newly_wrong: int | None = None
+    """Number of validation samples (given labels) that only the unmodified model predicts correctly."""
+    val_newly_right: int | None = None
+    """Number of validation samples (given labels) that only the corrected model predicts correctly."""
     test_acc: float | None = None
-    test_affected_acc: float | None = None  # on test samples of the classes that the noise confuses, or with its trigger
-    test_unaffected_acc: float | None = None  # on the other test samples, without the trigger
-    train_acc: float | None = None  # on the given labels of the training set (baselines only)
-    retain_acc: float | None = None  # on verified retain samples
-    forget_acc: float | None = None  # on forget samples, given labels
-    mislabelled_given_acc: float | None = None  # on mislabelled training samples, given labels (memorisation)
-    mislabelled_true_acc: float | None = None  # on the same samples, true labels
-    trusted_label_precision: float | None = None  # fraction of correct labels among the trusted samples
-    trusted_class_min: int | None = None  # trusted samples of the smallest class
-    trusted_class_max: int | None = None  # trusted samples of the largest class
-    val_noisy_r2: float | None = None  # regression: coefficient of determination in place of accuracy
+    """Test accuracy. Recorded for every setting; no selection rule reads it except `test_oracle`."""
+    test_affected_acc: float | None = None
+    """Accuracy under true labels on the test samples that the noise concerns: images of the two confused classes (`interclass`), or
+    images of other classes with the trigger painted on them (`patch`); null for other noise."""
+    test_unaffected_acc: float | None = None
+    """Accuracy on the other test samples: images of the other classes (`interclass`), or all unmodified images (`patch`); null for
+    other noise."""
+    train_acc: float | None = None
+    """Accuracy on the given labels of the training split (baselines only)."""
+    retain_acc: float | None = None
+    """Accuracy on at most 1,000 of the verified retain samples given to the method."""
+    forget_acc: float | None = None
+    """Accuracy under given labels on the first forget samples given to the method."""
+    mislabelled_given_acc: float | None = None
+    """Share of (at most 1,000) wrongly labelled training samples that are predicted as their given label."""
+    mislabelled_true_acc: float | None = None
+    """Share of the same samples that are predicted as their true label."""
+    trusted_label_precision: float | None = None
+    """Share of the trusted samples whose given label is true."""
+    trusted_class_min: int | None = None
+    """Number of trusted samples of the rarest class, by given labels."""
+    trusted_class_max: int | None = None
+    """Number of trusted samples of the most frequent class, by given labels."""
+    val_noisy_r2: float | None = None
+    """Regression: R² on the given targets of the validation set, in place of `val_noisy_acc`."""
     val_clean_r2: float | None = None
+    """Regression: R² on the validation samples whose given target is true."""
     test_r2: float | None = None
+    """Regression: R² on the test set."""
     # cost
     train_seconds: float | None = None
+    """Standalone seconds of phase `train`: baselines, and methods that use the epoch loop."""
     select_seconds: float | None = None
-    prepare_seconds: float | None = None  # phases collect and factor
+    """Standalone seconds of phase `select`: scoring samples."""
+    prepare_seconds: float | None = None
+    """Standalone seconds of phases `collect` and `factor`: Gram matrices, importances, teachers, factorisations."""
     correct_seconds: float | None = None
+    """Standalone seconds of phases `build` and `correct`."""
     evaluate_seconds: float | None = None
-    report_seconds: float | None = None  # test set and probes; not part of tuning
-    tuning_seconds: float | None = None  # share of the seconds spent on tuning; the shares of a job add up to its total
+    """Standalone seconds of phase `evaluate`: the validation set."""
+    report_seconds: float | None = None
+    """Seconds of phase `report`: test set and probes of the training set; in no tuning cost."""
+    tuning_seconds: float | None = None
+    """This setting's share of the seconds spent on tuning; the shares of a job add up to its total."""
     sample_forwards: float | None = None
+    """This setting's share of the samples passed forwards through the network."""
     sample_backwards: float | None = None
+    """This setting's share of the samples passed backwards through the network."""
     flops: float | None = None
-    standalone_sample_forwards: float | None = None  # of this setting computed on its own, shared work counted in full
+    """This setting's share of the FLOPs (two per multiply-add) of passes, Gram matrices and factorisations; null if the network's
+    operations cannot be counted."""
+    standalone_sample_forwards: float | None = None
+    """`sample_forwards` if the setting were computed on its own: shared work counts in full."""
     standalone_sample_backwards: float | None = None
+    """`sample_backwards` if the setting were computed on its own."""
     standalone_flops: float | None = None
+    """`flops` if the setting were computed on its own."""
     peak_memory_bytes: int | None = None
+    """Peak memory of the job, equal for all its rows: torch's allocator on a GPU, resident memory on a CPU. The latter includes the
+    interpreter, libraries and memory of earlier jobs of the worker (on systems other than Linux: the maximum since the process
+    started)."""
     # sampled search; null in grid searches
-    search: str | None = None  # name of the search
-    search_budget: int | None = None  # trials
+    search: str | None = None
+    """Name of the search; null for a grid and for baselines."""
+    search_budget: int | None = None
+    """Maximum number of trials of the search; at most the number of settings."""
     search_seed: int | None = None
-    grid_position: int | None = None  # index of a trial's setting in its space
+    """Seed of the search."""
+    grid_position: int | None = None
+    """Index in its space of a trial's setting, which breaks ties; null for a grid and for spaces with ranges."""
     # data pruning
-    warmup_trainer: str | None = None  # trainer of the network from which the pruner selected
-    stage: str | None = None  # warmup: this network was trained for a pruner; null: any other row
-    kept_noise_rate: float | None = None  # fraction of wrong labels among the kept samples
+    warmup_trainer: str | None = None
+    """Trainer of the network from which the pruner selected; null: not pruned."""
+    stage: str | None = None
+    """`warmup`: a network that was trained for a pruner; null: any other row."""
+    kept_noise_rate: float | None = None
+    """Measured share of wrong labels among the samples that the pruner kept; null if the true labels are unknown or nothing was
+    pruned."""
     # the validation set
-    val_source: str | None = None  # drawn: from the training samples of the files; own: the data set's own validation part; null: unknown
+    val_source: str | None = None
+    """`drawn` from the training samples in the files (which a network trained elsewhere has seen), or the data set's `own` validation
+    part; null: unknown."""
     # circumstances of the run
-    precision: str = "float32"  # of the baseline's training; corrections and scores are always float32
-    compile: str | None = None  # none | compile | graphs, of the baseline's training; null: unknown
-    channels_last: bool | None = None  # of the baseline's training
-    fused: bool | None = None  # of the baseline's optimiser
+    precision: str = "float32"
+    """Precision of the baseline's training: `float32`, `tf32` or `bf16` (`trainers/speed.py`). Corrections other than retraining, and
+    all scores, use float32."""
+    compile: str | None = None
+    """Compilation of the baseline's training: `none`, `compile` or `graphs`; null for trainers without this option."""
+    channels_last: bool | None = None
+    """Whether the baseline was trained in channels-last layout."""
+    fused: bool | None = None
+    """Whether the baseline's optimiser used a fused kernel."""
     threads: int = 1
+    """Number of torch threads of the job."""
     device: str = "cpu"
+    """`cpu`, or the name of the GPU."""
     device_share: float = 1.0
-    jobs_on_device: int | None = None  # number of jobs that ran concurrently on this device
-    cores: int | None = None  # CPU cores available to the job's process
-    cpu_capability: str | None = None  # instruction sets of torch, oneDNN and MKL (sap_core/instruction_sets.py); null: unknown
-    reproducible: bool | None = None  # computed under backend.reproducible=true; null: unknown
-    started_at: str = ""  # UTC, ISO 8601
-    commit: str = ""  # of the code
-    component_version: int = 1  # of the trainer, pruner or corrector
+    """Share of the device given to the job (`backend.gpus_per_job`, or more after running out of memory; 1 on a CPU)."""
+    jobs_on_device: int | None = None
+    """Number of concurrent jobs on the device (on a Ray cluster: in all); null if unknown."""
+    cores: int | None = None
+    """Number of CPU cores available to the job's process. Seconds enter tables only if the job had its device to itself: on a CPU if
+    `jobs_on_device` x `threads` <= `cores`, on a GPU if `jobs_on_device` and `device_share` are 1."""
+    cpu_capability: str | None = None
+    """Instruction sets of torch, oneDNN and MKL in the job's process, as `x86_64 AVX512`, or `x86_64, torch AVX2, oneDNN AVX2, MKL
+    COMPATIBLE` if they differ; a baseline that another sweep trained keeps its own; null: not recorded, or the job failed without a
+    result (docs/reproducibility.md)."""
+    reproducible: bool | None = None
+    """Whether the job's process computed under `backend.reproducible=true`; null: not recorded, or the job failed without a result."""
+    started_at: str = ""
+    """Start time, UTC, ISO 8601; a baseline that another sweep trained keeps its own."""
+    commit: str = ""
+    """Commit of the checkout; `+` if tracked files had been changed; without git or in an installed copy `version X, code Y`, where Y
+    is a fingerprint of the code and configuration."""
+    component_version: int = 1
+    """Version of the trainer, pruner or method; raised when its numbers change."""
     schema_version: int = SCHEMA_VERSION
+    """Version of this table."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +234,15 @@ class Point:
     """One value of a curve: a row of a series file."""
 
     job_id: str
+    """Id of the job."""
     run_id: str
+    """Id of the run, or of the baseline."""
     name: str
+    """Name of the curve, as in `loss` or `cost/train/seconds` (docs/store.md)."""
     step: int
+    """Epoch, or another index of the point."""
     value: float
+    """Value of the curve at this step."""
 
 
 @dataclass(frozen=True)
@@ -138,18 +250,27 @@ class Timing:
     """One phase of a job that was measured again in isolation, with no other job of its sweep running: a row of a timing file."""
 
     job_id: str
-    job_type: str  # train | select | tune
+    job_type: str
+    """`train`, `select` or `tune`."""
     method: str
     space: str | None
     seed: int
-    phase: str  # all (the sum of the tuning phases), one of them, or report
-    seconds: float  # in the sweep, over all settings of the job; shared work counts once
-    exclusive_seconds: float  # in isolation
-    jobs_on_device: int | None  # number of jobs that ran concurrently, in the sweep
+    phase: str
+    """`all` (all tuning phases together), one tuning phase, or `report`."""
+    seconds: float
+    """Seconds during the sweep: of the whole job, with shared work counted once."""
+    exclusive_seconds: float
+    """Seconds with no other job of the sweep running."""
+    jobs_on_device: int | None
+    """Number of jobs that ran concurrently in the sweep."""
     device: str
+    """As in rows, of the second measurement."""
     threads: int
-    started_at: str  # UTC, ISO 8601
+    """As in rows, of the second measurement."""
+    started_at: str
+    """Start of the second measurement, UTC, ISO 8601."""
     commit: str
+    """Commit of the second measurement."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +280,10 @@ class Planned:
     run_id: str
     job_id: str
     job_type: str
-    parents: str  # job ids, comma-separated
-    cell: str  # "digits/symmetric-0.25/small_cnn/sgd"
+    parents: str
+    """Ids of the jobs whose artifacts the job reads, comma-separated."""
+    cell: str
+    """The cell, as in `digits/symmetric-0.25/small_cnn/sgd`."""
     dataset: str
     noise: str
     noise_rate: float | None
@@ -171,18 +294,27 @@ class Planned:
     space_hash: str | None
     position: int
     settings: str
-    computation_id: int  # number of the computation inside its space: settings that are provably one computation share it
+    computation_id: int
+    """Number of the computation within its space: settings that are provably the same computation share it."""
     seed: int
     baseline_id: str
     forecast_flops: float | None
+    """The row's share of its job's forecast FLOPs; null if the network's operations cannot be counted."""
     search: str | None = None
     search_budget: int | None = None
     search_seed: int | None = None
-    forecast_seconds: float | None = None  # the job's forecast divided by its rows, made before the job ran
-    forecast_low_seconds: float | None = None  # 80 % interval of the job, divided likewise
+    forecast_seconds: float | None = None
+    """The row's share of its job's forecast seconds, comparable with `tuning_seconds` plus `report_seconds`; made before the job ran
+    and not changed later. Null for jobs that had ended when the plan was made, and for jobs of unknown FLOPs."""
+    forecast_low_seconds: float | None = None
+    """The row's share of the lower end of the job's 80 % interval."""
     forecast_high_seconds: float | None = None
-    forecast_basis: str | None = None  # source of the forecast: measured, calibrated, ...
+    """The row's share of the upper end of the job's 80 % interval."""
+    forecast_basis: str | None = None
+    """Source of the forecast: `same method` or `same network` (finished jobs of this store or of neighbouring ones), `calibrated` (a
+    few training steps of the network), `other jobs`, `assumed` (`backend.flops_per_second`)."""
     schema_version: int = SCHEMA_VERSION
+    """Version of the store's tables; a store of another version is refused."""
 
 
 def column_types(record: type) -> Iterator[tuple[str, type, bool]]:

@@ -19,7 +19,7 @@ from analysis.__main__ import split as report_words
 from sap_core.api import Sizes, Trainer
 from sap_core.data.prepare import parser as prepare_options
 from sap_core.data.source import Classes, Noise
-from sap_core.records import Planned, Point, Row, Timing
+from sap_core.records import Row
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
 from slurm.__main__ import COMMANDS as SLURM_COMMANDS
@@ -32,7 +32,7 @@ from trainers.sgd import SGD
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("sap_core", "trainers", "baselines", "sweeper", "analysis", "slurm")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STORE = ("results/", "report/", "JOB", "NAME", "CLASS")  # what a sweep or a reader makes
 SHOWN_BY_HYDRA = ("--cfg", "-sc")
 
@@ -47,9 +47,9 @@ def blocks(page, language):
 
 
 def commands():
-    """Every line of every `sh` block, in words; comments are dropped."""
+    """Every line of every `sh` block, in words, once; comments are dropped."""
     lines = [line for page in PAGES for _, text in blocks(page, "sh") for line in text.splitlines()]
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    return [list(words) for words in dict.fromkeys(tuple(shlex.split(line, comments=True)) for line in lines) if words]
 
 
 def of(*program):
@@ -83,7 +83,11 @@ def home(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def page_name(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_links_and_files_exist(page):
     text = page.read_text()
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
@@ -92,20 +96,23 @@ def test_links_and_files_exist(page):
         assert any(word in name for word in STORE) or (ROOT / name).exists(), name
 
 
+def slug(heading):
+    """The anchor that GitHub and the site give a heading."""
+    return re.sub(r"[^\w -]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_anchors_are_headings(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*\.md|)#([^)]+)\)", page.read_text()):
+        other = page.parent / target if target else page
+        fenceless = re.sub(r"^```.*?^```$", "", other.read_text(), flags=re.M | re.S)
+        assert anchor in map(slug, re.findall(r"^#+ (.*)$", fenceless, re.M)), f"{target}#{anchor}"
+
+
 def test_every_folder_says_what_belongs_in_it():
     folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     missing = [folder for folder in folders if not ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))]
     assert missing == []
-
-
-def test_every_column_is_explained_and_no_other():
-    text = (ROOT / "docs/store.md").read_text()
-    for kind in (Row, Planned, Point, Timing):
-        for item in fields(kind):
-            assert f"`{item.name}`" in text, item.name
-    rows = re.search(r"## Rows(.*?)## Plan", text, re.S).group(1)
-    explained = {name for line in re.findall(r"^\| (`.*?) \|", rows, re.M) for name in re.findall(r"`(\w+)`", line)}
-    assert explained == {item.name for item in fields(Row)}
 
 
 def test_every_command_is_of_a_program_that_is_checked():
@@ -227,7 +234,7 @@ def test_the_example_method_ran_as_a_plugin(home, capsys):
     assert "refit_head (ridge5)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_code_runs(page, home, monkeypatch):
     monkeypatch.chdir(home)
     for info, text in blocks(page, "python"):

@@ -1,6 +1,6 @@
 """Plans the jobs of checked cells. A pure function of the configuration: no data are read, and parents precede their children.
 
-The id of a job or row is the hash of what determines its result (docs/design.md, "Ids"): job type, components by kind, name and version,
+The id of a job or row is the hash of what determines its result (docs/ids.md): job type, components by kind, name and version,
 the name of the search space, the seed, and the ids of parents. Import paths, commits, backends, devices, threads and experiments are not
 part of it, so that sweeps share baselines and a moved class changes no id.
 """

@@ -1,0 +1,1 @@
+"""Generates the reference pages from argument parsers, `conf/`, docstrings and record classes."""
