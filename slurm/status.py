@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
+from sap_core.text import visible
 from slurm.attempt import Attempts
 from slurm.cluster import format_time, parse_time
 from slurm.command import SlurmError, run_command
@@ -71,7 +72,7 @@ def text(
     lines = [f"{name}: {total.done} of {total.planned} jobs done, {total.failed} failed, {total.to_do} to do", ""]
     lines += [f"  {'type':<8}{'total':>7}{'done':>7}{'failed':>8}"]
     lines += [f"  {one.name:<8}{one.planned:>7}{one.done:>7}{one.failed:>8}" for one in sweep_counts.by_type]
-    lines += ["", *_jobs(submitted, queued, bool(unknown))]
+    lines += ["", *_jobs(name, submitted, queued, bool(unknown))]
     lines += [f"unknown: {reason}" for reason in unknown]
     lines += hints
     lines += _restarts(attempts)
@@ -85,7 +86,8 @@ def text(
     # Advice to submit would double a job that cannot be seen.
     if submitted and not unknown and not any(entry.pending or entry.running for entry in queued):
         lines += _next_step(name, total.to_do, total.given_up, submitted[-1].cluster_file)
-    return "\n".join(lines)
+    # Reasons, errors and names come from files and programs of others.
+    return visible("\n".join(lines))
 
 
 def _next_step(name: str, to_do: int, given_up: int, cluster: str) -> list[str]:
@@ -96,10 +98,10 @@ def _next_step(name: str, to_do: int, given_up: int, cluster: str) -> list[str]:
     return lines
 
 
-def _jobs(submitted: Sequence[Submission], queued: Sequence[QueueEntry], unknown: bool) -> list[str]:
+def _jobs(name: str, submitted: Sequence[Submission], queued: Sequence[QueueEntry], unknown: bool) -> list[str]:
     """Return one line per running job or task, one per reason for waiting, and the states of ended ones."""
-    if not submitted:
-        return ["no submissions recorded; submit with sap-slurm submit STORE cluster=NAME"]
+    if not submitted and not unknown:
+        return [f"no submissions recorded; submit with sap-slurm submit {shlex.quote(name)} cluster=NAME"]
     running = [entry for entry in queued if entry.running]
     lines = [f"running: {entry.job} on {entry.node} for {format_duration(entry.elapsed)} of {entry.limit}" for entry in running]
     waiting: dict[str, list[QueueEntry]] = defaultdict(list)

@@ -100,6 +100,19 @@ def test_options_that_stay_refused(line):
         parse({"sbatch": [line]}, "mine", "here")
 
 
+@pytest.mark.parametrize("line", ["--arra=1-9", "--outp=x", "--cluster=big", "--tim=1", "--gpu=1", "--comm=x", "--node=2"])
+def test_a_shortened_option_is_refused(line):
+    with pytest.raises(UserError, match="write the name of the option in full"):
+        parse({"sbatch": [line]}, "mine", "here")
+
+
+@pytest.mark.parametrize(
+    "line", ["--nodelist=n1", "--nice", "--mem-bind=local", "--time-min=1", "--exclusive", "--clusters=big", "--begin=16:00"]
+)
+def test_whole_options_stay_allowed(line):
+    assert parse({"sbatch": [line]}, "mine", "here").sbatch == (line,)
+
+
 def test_a_key_or_an_option_twice_is_refused(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("time: 1:00:00\ncpus: 1\ntime: 2:00:00\n")
