@@ -89,6 +89,7 @@ def _script(arguments: Sequence[str]) -> int:
 
 
 def _submit(arguments: Sequence[str]) -> int:
+    from slurm.attempt import planned
     from slurm.feasibility import refuse_impossible
     from slurm.ownership import read_queue
     from slurm.queue import scontrol_config
@@ -116,6 +117,9 @@ def _submit(arguments: Sequence[str]) -> int:
         _log(line)
     if not snapshot.todo and not counts.failed:
         _log("all jobs are done; nothing was submitted")
+        # A store continues the plan of its last submission, which only= may have narrowed.
+        if (others := len(planned(store / "jobs.jsonl")) - counts.planned) > 0:
+            _log(f"{others} other jobs of the sweep were not submitted (only=); submit the experiment without it to run them")
         return 0
     if not snapshot.runnable:
         raise UserError(
@@ -159,7 +163,7 @@ def _changes(store: Path, rest: Sequence[str], now: str) -> list[str]:
 
 
 def _status(arguments: Sequence[str]) -> int:
-    from slurm.attempt import read_all
+    from slurm.attempt import all_done, read_all
     from slurm.failures import failure_lines, has_ended
     from slurm.lookup import split_store
     from slurm.ownership import read_queue
@@ -178,7 +182,8 @@ def _status(arguments: Sequence[str]) -> int:
     # Of a copied folder the records of the original are not its own.
     own = [one for one in attempts if not one.tag or one.tag in {each.tag for each in state.submitted}]
     ended = failure_lines(store, state.submitted, state.entries, own, not state.unknown)
-    print(text(short(store), found, state.submitted, state.entries, own, hints, time.time(), state.unknown, ended))
+    part_done = bool(submitted) and all_done(store / submitted[-1].plan, store)
+    print(text(short(store), found, state.submitted, state.entries, own, hints, time.time(), state.unknown, ended, part_done))
     return 1 if state.failed or (state.unknown and found.total.to_do) else 0
 
 
@@ -216,7 +221,7 @@ def _cancel(arguments: Sequence[str]) -> int:
         return 1 if state.unknown else 0
     cancel(store, jobs, _log)
     names = ", ".join(job for _, job in jobs)
-    again = f"sap-slurm submit {shlex.quote(short(store))} cluster={jobs[-1][0].cluster_file}"
+    again = f"sap-slurm submit {shlex.quote(short(store))} cluster={state.submitted[-1].cluster_file}"
     _log(f"cancelled {names}; finished jobs are stored, and {again} continues the sweep")
     return 0
 

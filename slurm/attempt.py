@@ -117,6 +117,12 @@ def planned(plan: Path) -> list[str]:
     return []
 
 
+def all_done(plan: Path, store: Path) -> bool:
+    """Whether every job of a plan file is done; False if the file cannot be read."""
+    jobs = planned(plan)
+    return bool(jobs) and all((store / "rows" / f"{job}.ok.parquet").exists() for job in jobs)
+
+
 def progress_of(plan: Path, store: Path, artifacts: Path) -> tuple[str, bool]:
     """Return (digest of the rows and checkpoints of the planned jobs, whether every job has rows; False if the plan cannot be read)."""
     # Names of all files, so that rows of other tasks count as progress, too.

@@ -104,7 +104,8 @@ def read_queue(store: Path, submitted: Sequence[Submission], ended: Collection[s
     for entry in _without_record(store, listed[""], found):
         one = unrecorded(entry.base, here, entry.tag)
         if one not in known:
-            notes.append(f"job {one.job} is this sweep's by its tag {one.tag}, and has no record here that can be read")
+            why = "it is of a printed script and has not started, or its record is damaged"
+            notes.append(f"job {one.job} is this sweep's by its tag {one.tag}, and has no record here: {why}")
             # First, because the last one is taken for the latest.
             known.insert(0, one)
         found.append(entry)

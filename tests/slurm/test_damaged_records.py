@@ -184,6 +184,16 @@ def test_a_plan_that_cannot_be_read_is_not_complete(store, text):
     assert progress_of(plan, store, store)[1] is False
 
 
+def test_a_part_of_a_sweep_that_is_done_is_not_continued(run, slurm, store):
+    recorded(store)
+    (store / "jobs.jsonl").write_text('{"job_id": "a"}\n')
+    assert "cluster=mine continues the sweep" in run("status")[1]
+    (store / "rows/a.ok.parquet").touch()
+    output = run("status")[1]
+    assert "continues the sweep" not in output
+    assert "submit the experiment without it for the other 2 jobs" in output
+
+
 def test_a_cancellation_that_cannot_be_recorded_is_sent_all_the_same(run, slurm, store, monkeypatch):
     one = recorded(store)
     slurm.queue(slurm.line("150_0", comment=comment(one.tag)))

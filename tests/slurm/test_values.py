@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from sap_core.errors import UserError
+from slurm.__main__ import main
 from slurm.batch import Sweep, header, prologue
 from slurm.cluster import Cluster, override, parse, read_yaml
-from slurm.init import Partition, fill_example, parse_gpus, suggest_values
+from slurm.init import Partition, fill_example, parse_gpus, parse_sinfo, suggest_values
 from slurm.values import UNLIMITED, normalise_option, parse_time, shell_words, time_limit
 from sweeper.jobs.job import SweepPaths
 
@@ -171,6 +172,33 @@ def test_scratch_folders_are_expanded_and_private(tmp_path, scratch):
 )
 def test_gpus_in_sinfos_words(gres, gpus):
     assert parse_gpus(gres) == gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("up|gpu*|1-0|8|64000|gpu:2|4|a|b\n", [("gpu", 2, None, "a|b", True)]),
+        (" down | gpu | 1-0 | 8 | 64000+ | gpu:A100:2 | 4 | (null) \n", [("gpu", 2, "A100", "null", False)]),
+        ("cpu|1-0|8+|64000|gpu:NVIDIA A100:2|4|\n", [("cpu", 2, None, "", True)]),
+        ("inact|x|1-0|8|64000|gpu:no_consume:4|4|x\n", [("x", 4, None, "x", False)]),
+        ("Welcome|to|this|very|fine|cluster|of|ours\n*** down on Monday ***\n", []),
+    ],
+)
+def test_lines_of_sinfo(text, found):
+    assert [(one.name, one.gpus, one.gpu_type, one.features, one.up) for one in parse_sinfo(text)] == found
+
+
+def test_init_takes_a_partition_that_is_up_and_refuses_a_sinfo_without_any(fake_slurm, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = tmp_path / "sap-sweep/cluster/mine.yaml"
+    fake_slurm.says("sinfo", "echo 'the site is closed'")
+    assert main(["init", "mine"]) == 2
+    assert "sinfo lists no partition (the site is closed)" in capsys.readouterr().err
+    assert not path.exists()
+    fake_slurm.says("sinfo", "echo 'down|big|1-0|8|64000|gpu:8|9|x'; echo 'up|small*|1-0|8|64000|(null)|1|x'")
+    assert main(["init", "mine"]) == 0
+    assert "partition: small" in path.read_text()
+    assert "8 x GPU, at most 1-0, features x, down or closed now" in path.read_text()
 
 
 @pytest.mark.parametrize(
