@@ -16,6 +16,7 @@ from sap_core.command_line import program, report_error
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_start
 from sap_core.location import CODE, HOME, package_path, version_line
+from sap_core.text import visible
 from slurm.arguments import (
     absolute_folders,
     expand_home,
@@ -88,8 +89,10 @@ def _script(arguments: Sequence[str]) -> int:
 
 
 def _submit(arguments: Sequence[str]) -> int:
+    from slurm.attempt import planned
     from slurm.feasibility import refuse_impossible
-    from slurm.queue import read_queue, scontrol_config
+    from slurm.ownership import read_queue
+    from slurm.queue import scontrol_config
     from slurm.script import script_text, submission_plan
     from slurm.submission import submissions
     from slurm.submit import max_array_tasks, refuse_no_arrays, submit
@@ -114,6 +117,9 @@ def _submit(arguments: Sequence[str]) -> int:
         _log(line)
     if not snapshot.todo and not counts.failed:
         _log("all jobs are done; nothing was submitted")
+        # A store continues the plan of its last submission, which only= may have narrowed.
+        if (others := len(planned(store / "jobs.jsonl")) - counts.planned) > 0:
+            _log(f"{others} other jobs of the sweep were not submitted (only=); submit the experiment without it to run them")
         return 0
     if not snapshot.runnable:
         raise UserError(
@@ -157,10 +163,10 @@ def _changes(store: Path, rest: Sequence[str], now: str) -> list[str]:
 
 
 def _status(arguments: Sequence[str]) -> int:
-    from slurm.attempt import read_all
+    from slurm.attempt import all_done, read_all
     from slurm.failures import failure_lines, has_ended
     from slurm.lookup import split_store
-    from slurm.queue import read_queue
+    from slurm.ownership import read_queue
     from slurm.status import explain, text
     from slurm.submission import submissions
     from sweeper.monitor.job_counts import sweep_counts
@@ -176,7 +182,8 @@ def _status(arguments: Sequence[str]) -> int:
     # Of a copied folder the records of the original are not its own.
     own = [one for one in attempts if not one.tag or one.tag in {each.tag for each in state.submitted}]
     ended = failure_lines(store, state.submitted, state.entries, own, not state.unknown)
-    print(text(short(store), found, state.submitted, state.entries, own, hints, time.time(), state.unknown, ended))
+    part_done = bool(submitted) and all_done(store / submitted[-1].plan, store)
+    print(text(short(store), found, state.submitted, state.entries, own, hints, time.time(), state.unknown, ended, part_done))
     return 1 if state.failed or (state.unknown and found.total.to_do) else 0
 
 
@@ -185,19 +192,20 @@ def _logs(arguments: Sequence[str]) -> int:
     from sweeper.monitor.job_counts import job_of_run
     from sweeper.store.store import Store
 
-    store, rest = split_store(arguments, HOME)
+    store, rest = split_store(arguments, HOME, names=True)
     no_arguments("logs", rest[1:])
     name = rest[0] if rest else None
     # The plan is read only for names that are not ids of Slurm: it may be large.
     path = find_log(store, name, job_of_run(Store(store)) if name and not is_slurm_job(name) else {})
     _log(str(path))
-    print(path.read_text(errors="replace", encoding="utf-8"), end="")
+    # Progress bars return to the beginning of their line; other control characters may come from files of others.
+    print(visible(path.read_text(errors="replace", encoding="utf-8").replace("\r", "\n")), end="")
     return 0
 
 
 def _cancel(arguments: Sequence[str]) -> int:
     from slurm.lookup import split_store
-    from slurm.queue import read_queue
+    from slurm.ownership import read_queue
     from slurm.submission import submissions
     from slurm.submit import cancel, choose_jobs
 
@@ -211,9 +219,9 @@ def _cancel(arguments: Sequence[str]) -> int:
     if not jobs:
         _log(f"{short(store)} has no queued batch jobs{' that can be seen from here' if state.unknown else ''}")
         return 1 if state.unknown else 0
-    cancel(store, jobs)
+    cancel(store, jobs, _log)
     names = ", ".join(job for _, job in jobs)
-    again = f"sap-slurm submit {shlex.quote(short(store))} cluster=NAME"
+    again = f"sap-slurm submit {shlex.quote(short(store))} cluster={state.submitted[-1].cluster_file}"
     _log(f"cancelled {names}; finished jobs are stored, and {again} continues the sweep")
     return 0
 

@@ -15,30 +15,30 @@ _JOB = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 
 _LEAVE_NODE = rf"""
 # Called when a start failed at once: pauses, then requests a requeue on another node than those on which starts of this submission failed.
-# The task gives up after three such starts, and where there is no other node.
+# The task gives up after three such starts, and where there is no other node. The folder may be missing on a broken node.
 leave_node() {{
-    local known nodes own others excluded
+    local node="${{SLURMD_NODENAME:-$HOSTNAME}}" known nodes own others excluded
     trap - TERM USR1
-    mkdir -p "$failed_starts"
-    printf '%s %s\n' "${{SLURMD_NODENAME:-$HOSTNAME}}" "$SLURM_ARRAY_TASK_ID" >> "$failed_starts/$tag"
-    known=$(cut -d' ' -f1 "$failed_starts/$tag" | sort -u)
+    {{ mkdir -p "$failed_starts" && printf '%s %s\n' "$node" "$SLURM_ARRAY_TASK_ID" >> "$failed_starts/$failed_tag"; }} 2> /dev/null
+    known=$(cut -d' ' -f1 "$failed_starts/$failed_tag" 2> /dev/null | sort -u)
+    known=${{known:-$node}}
     nodes=$(paste -sd, <<< "$known")
-    own=$(grep -c " $SLURM_ARRAY_TASK_ID\$" "$failed_starts/$tag")
+    own=$(grep -c " $SLURM_ARRAY_TASK_ID\$" "$failed_starts/$failed_tag" 2> /dev/null)
+    own=${{own:-$((${{SLURM_RESTART_COUNT:-0}} + 1))}}
     others=$(sinfo --noheader --Node --states=idle,alloc,mixed --partition="${{SLURM_JOB_PARTITION:-}}" --format=%N 2> /dev/null |
         sort -u | grep -cvxF "$known")
-    log "the start failed at once on node ${{SLURMD_NODENAME:-$HOSTNAME}} (exit code $1)"
+    echo "$(date -u +%FT%TZ) sap-slurm: the start failed at once on node $node (exit code $1)"
     sleep "${{{BACK_OFF}}}"
     if [ "$own" -lt 3 ] && [ "${{others:-0}}" -gt 0 ]; then
         excluded=$(scontrol show job "$SLURM_JOB_ID" 2> /dev/null | sed -n 's/.*ExcNodeList=\([^ ]*\).*/\1/p' | grep -v null)
-        log "requesting a requeue on another node than ${{excluded:+$excluded,}}$nodes"
+        echo "$(date -u +%FT%TZ) sap-slurm: requesting a requeue on another node than ${{excluded:+$excluded,}}$nodes"
         # Only a job that waits can be changed, so this shell has to outlive the requeue by a moment.
         trap '' TERM
         scontrol requeue "$SLURM_JOB_ID" &&
             scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="${{excluded:+$excluded,}}$nodes"
     fi
     exit "$1"
-}}
-"""
+}}"""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,12 @@ def array_chunks(cluster: Cluster, max_array: int | None = None) -> list[ArrayCh
 
     Args:
         cluster: supplies `tasks`, `max_submit` and `max_array`.
-        max_array: tasks allowed per array by the cluster (MaxArraySize), used if the file sets no `max_array`.
+        max_array: tasks allowed per array by the cluster (MaxArraySize); None if unknown.
     """
     # Fewer tasks than asked for run the same sweep, because each takes over the unfinished jobs of other shards.
     total = min(cluster.tasks, cluster.max_submit or cluster.tasks)
-    longest = min(total, cluster.max_array or max_array or total)
+    # The limit in the file may be older than that of the cluster.
+    longest = min(total, cluster.max_array or total, max_array or total)
     # Shards are counted over all arrays, so a sweep divided by MaxArraySize is still divided evenly.
     return [ArrayChunk(first, min(longest, total - first), total) for first in range(0, total, longest)]
 
@@ -85,12 +86,15 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
             "#!/usr/bin/env bash",
             *map(close_quote, lines),
             "",
-            *prologue(cluster, sweep),
+            # Variables of its own, because `setup` may use a name like tag.
+            *prologue(
+                cluster,
+                sweep,
+                [f"failed_starts={quoted([sweep.paths.store / FAILED_STARTS])} failed_tag={quoted([sweep.tag])}", _LEAVE_NODE.strip()],
+            ),
             "",
             REQUEUE_FUNCTIONS,
             # The number of an array task, not SLURM_JOB_ID, which differs between its tasks and is not what squeue prints.
-            _LEAVE_NODE,
-            f"failed_starts={quoted([sweep.paths.store / FAILED_STARTS])}",
             *bookkeeping(sweep, _JOB),
             *planning(cluster, sweep, "$SLURM_ARRAY_JOB_ID", _JOB, chunk.count),
             "",

@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sap_core.command_line import program
-from sap_core.files import CHECKSUM_KEY, load_json, save_json
+from sap_core.files import CHECKSUM_KEY, load_json, load_text, save_json
 
 # Apart from the workers' own codes 0, 1 and 2.
 NO_PROGRESS = 3
@@ -61,9 +62,29 @@ def path_of(store: Path, tag: str, job: str) -> Path:
 def read(path: Path) -> Attempts | None:
     """Read a file; None if it is missing or damaged."""
     # A damaged record costs the count of restarts, not the job.
-    with suppress(OSError, ValueError, TypeError):
-        return Attempts(**load_json(path))
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        found = Attempts(**load_json(path))
+        if _is_valid(found):
+            return found
     return None
+
+
+def _is_valid(one: Attempts) -> bool:
+    """Whether a record has the form that this program writes; the store may be another person's, and its ids become names of files."""
+    texts, counts = (one.cluster, one.progress), (one.gpus, one.cpus, one.starts, one.without_progress)
+    return (
+        bool(re.fullmatch(r"\d+(_\d+)?", one.job) and re.fullmatch(r"([0-9a-f]+-[0-9a-f]+)?", one.tag))
+        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(count, int) for count in counts)
+        and (one.stopped is None or isinstance(one.stopped, str))
+        and isinstance(one.spans, list)
+        and all(
+            isinstance(span["node"], str)
+            and isinstance(span["begin"], int | float)
+            and all(span[key] is None or isinstance(span[key], int | float) for key in ("end", "code"))
+            for span in one.spans
+        )
+    )
 
 
 def read_all(store: Path) -> list[Attempts]:
@@ -88,21 +109,28 @@ def log_of(store: Path, job: str, tag: str) -> Path:
 
 
 def planned(plan: Path) -> list[str]:
-    """Return the ids of the jobs in a plan file."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError), plan.open(encoding="utf-8") as file:
+    """Return the ids of the jobs in a plan file; none if it cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         # JSON alone, without the classes of the sweeper: this program runs before and between the workers and has to start quickly.
         # The first line is the checksum.
-        return [str(job["job_id"]) for line in file if (job := json.loads(line)).keys() != {CHECKSUM_KEY}]
+        return [str(job["job_id"]) for line in load_text(plan).splitlines() if (job := json.loads(line)).keys() != {CHECKSUM_KEY}]
     return []
 
 
+def all_done(plan: Path, store: Path) -> bool:
+    """Whether every job of a plan file is done; False if the file cannot be read."""
+    jobs = planned(plan)
+    return bool(jobs) and all((store / "rows" / f"{job}.ok.parquet").exists() for job in jobs)
+
+
 def progress_of(plan: Path, store: Path, artifacts: Path) -> tuple[str, bool]:
-    """Return (digest of the rows and checkpoints of the planned jobs, whether every job has rows)."""
+    """Return (digest of the rows and checkpoints of the planned jobs, whether every job has rows; False if the plan cannot be read)."""
     # Names of all files, so that rows of other tasks count as progress, too.
     names = {path.name for path in (store / "rows").iterdir()} if (store / "rows").is_dir() else set()
     ended = {name.split(".")[0] for name in names if not name.startswith(".")}
     # Only checkpoints of unfinished jobs: those of finished ones do not change any more.
-    open_jobs = [job for job in planned(plan) if job not in ended]
+    jobs = planned(plan)
+    open_jobs = [job for job in jobs if job not in ended]
     states = []
     for job in open_jobs:
         with suppress(OSError):
@@ -110,7 +138,7 @@ def progress_of(plan: Path, store: Path, artifacts: Path) -> tuple[str, bool]:
             # Time and size, because a checkpoint is replaced under the same name at every epoch.
             states.append((job, stat.st_mtime_ns, stat.st_size))
     # A digest, because a record with thousands of file names would be rewritten at every start.
-    return hashlib.sha256(repr((sorted(names), states)).encode()).hexdigest()[:16], not open_jobs
+    return hashlib.sha256(repr((sorted(names), states)).encode()).hexdigest()[:16], bool(jobs) and not open_jobs
 
 
 def has_failed_since(store: Path, begun: float) -> bool:

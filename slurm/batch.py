@@ -104,27 +104,36 @@ def close_quote(line: str) -> str:
     return f'{line}"' if line.count('"') % 2 else line
 
 
-def prologue(cluster: Cluster, sweep: Sweep) -> list[str]:
+def prologue(cluster: Cluster, sweep: Sweep, leave: Sequence[str] = ()) -> list[str]:
     """Return the lines that prepare the environment: the folder, the cluster's `setup` lines, temporary files, and the array `run`, the
     command that starts Python (in a container, if the cluster file names one).
 
     The script is bash because it must work before any Python does, forward signals, and outlive the processes that it starts.
+
+    Args:
+        cluster: supplies `setup`, `scratch`, `container` and `python`.
+        sweep: the sweep.
+        leave: lines that define the function `leave_node CODE`, which is called where the node or `setup` fails; none: the job ends.
     """
     folder = shlex.quote(str(sweep.home))
-    home = f'cd {folder} || {{ echo "error: node $HOSTNAME does not see this folder"; sleep "${{{BACK_OFF}}}"; exit 2; }}'
+    failed = "leave_node 2" if leave else f'sleep "${{{BACK_OFF}}}"; exit 2'
+    home = f'cd {folder} || {{ echo "error: node $HOSTNAME does not see this folder"; {failed}; }}'
     # What an outer job left in the environment of sbatch: Slurm sets these only in array tasks.
     leftovers = [] if cluster.mode == "array" else ["unset ${!SLURM_ARRAY_*}"]
     # The user's lines run before `set -u`, because the scripts of module systems may use variables that are not set. Their options and
     # traps end with them: with -e the first worker that is stopped would end this script before its requeue.
     reset = ["set +eEx +o pipefail +o noclobber +f", "trap - ERR DEBUG RETURN USR1 TERM INT HUP", "IFS=$' \\t\\n'", "set -u", home]
-    lines = [home, *leftovers, *cluster.setup, *(reset if cluster.setup else ["set -u"])]
+    if leave:
+        reset = ["[[ $(trap -p EXIT) != *setup_failed* ]] || trap - EXIT", *reset]
+    watched = [*_SETUP_FAILED, *cluster.setup] if leave and cluster.setup else cluster.setup
+    lines = [*leave, home, *leftovers, *watched, *(reset if cluster.setup else ["set -u"])]
     # Temporary files on the node's own disk, in a folder of this job that is removed at its end.
     if cluster.scratch:
         scratch = f"$HOME{cluster.scratch[1:]}" if cluster.scratch.startswith("~") else cluster.scratch
         lines += [
             f'export TMPDIR="{scratch}/sap-$SLURM_JOB_ID"',
             # Others must not read Ray's sockets and logs; chmod fails on a folder that somebody else made.
-            'mkdir -p "$TMPDIR" && chmod 0700 "$TMPDIR" || exit 2',
+            f'mkdir -p "$TMPDIR" && chmod 0700 "$TMPDIR" || {{ {failed}; }}',
             "trap 'rm -rf \"$TMPDIR\"' EXIT",
         ]
     # An array in bash, not a string: each argument keeps its boundaries, whatever characters it contains.
@@ -137,6 +146,22 @@ def prologue(cluster: Cluster, sweep: Sweep) -> list[str]:
         f"run=({command})",
     ]
     return lines
+
+
+# `setup` may end the script (set -e, exit). A signal is no fault of the node.
+_SETUP_FAILED = (
+    "setup_failed() {",
+    "    local code=$?",
+    "    set +eEux +o pipefail",
+    "    trap - EXIT ERR",
+    '    [ "$code" -le 128 ] || exit "$code"',
+    '    echo "error: the lines of setup ended with exit code $code on node $HOSTNAME"',
+    '    leave_node "${code/#0/2}"',
+    "}",
+    "trap setup_failed EXIT",
+    "trap 'exit 143' TERM",
+    "trap 'exit 138' USR1",
+)
 
 
 def same_code(home: Path, packages: Sequence[str]) -> list[str]:

@@ -77,7 +77,7 @@ def failed_nodes(store: Path, submitted: Sequence[Submission]) -> Counter[str]:
         with suppress(OSError):
             found.update(
                 line.split()[0]
-                for line in (store / FAILED_STARTS / one.tag).read_text(encoding="utf-8").splitlines()
+                for line in (store / FAILED_STARTS / one.tag).read_text(encoding="utf-8", errors="replace").splitlines()
                 if one.tag and line.strip()
             )
     return found

@@ -15,6 +15,7 @@ from slurm.values import parse_time, time_limit
 _UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 # In these states a node starts no job, whatever it asks for.
 _UNAVAILABLE = re.compile(r"(?i)drain|down|maint|reserved|reboot|fail|unk|inval|power|no_respond|future|planned|[*~#!%$@^-]$")
+_NODES = re.compile(r"(?i)node configuration|(nodes?|partition) .*(available|busy|down|drain)")
 _REMEDY = "nothing was submitted: correct the cluster file, or override a key with cluster.KEY=VALUE"
 
 
@@ -32,7 +33,8 @@ def refuse_impossible(cluster: Cluster, script: str, log: Callable[[str], None])
     answer = ask("sbatch", "--test-only", *options_of(script), stdin=script)
     # Limits on the number of jobs are met with fewer tasks; and an sbatch that cannot be reached is a matter of the submission.
     if answer.code not in (0, None) and not answer.transient and not answer.over_limit:
-        if not _waits_for_nodes(cluster):
+        # An account, QOS, feature or reservation that is refused does not become right when a node comes back.
+        if not _NODES.search(answer.message) or not _waits_for_nodes(cluster):
             raise SlurmError(f"Slurm would never start this job: {answer.message}; {_REMEDY}")
         log(f"the job waits for nodes that are drained, down or reserved now ({answer.message})")
     _refuse_long(cluster)

@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from slurm.cluster import format_time, parse_time
-from slurm.command import run_command
+from slurm.cluster import config_folder, format_time, parse_time
+from slurm.command import SlurmError, run_command
+from slurm.values import PLAIN
 
 # Not the partition's limit: shorter jobs start sooner, and an interrupted one continues where it was.
 _DEFAULT_TIME = 12 * 3600
 _WARNING_SECONDS = 120  # the default of the cluster file
 _LEAST_MEMORY = 64  # MiB
+_AVAILABLE = ("up", "down", "drain", "inact")  # of sinfo's %a
 
 
 @dataclass(frozen=True)
@@ -28,28 +30,39 @@ class Partition:
     gpu_type: str | None
     nodes: int
     features: str
+    up: bool = True  # whether jobs may be submitted to it and started
 
 
 def list_partitions() -> list[Partition]:
-    """Return the partitions of this cluster."""
+    """Return the partitions of this cluster.
+
+    Raises:
+        SlurmError: sinfo does not answer, or lists no partition.
+    """
     # One line per type of node. Without --exact sinfo would merge different nodes into one line of minima, such as "16+".
-    return parse_sinfo(run_command("sinfo", "--noheader", "--exact", "--format=%P|%l|%c|%m|%G|%D|%f"))
+    answer = run_command("sinfo", "--noheader", "--exact", "--format=%a|%P|%l|%c|%m|%G|%D|%f")
+    found = parse_sinfo(answer)
+    if not found:
+        said = " ".join(answer.split())[:200] or "it printed nothing"
+        raise SlurmError(f"sinfo lists no partition ({said}); copy conf/cluster/example.yaml to {config_folder()} and fill it in")
+    return found
 
 
 def parse_sinfo(text: str) -> list[Partition]:
-    """Parse the output of sinfo in the format that `list_partitions` requests; skip other lines."""
+    """Parse the output of sinfo in the format that `list_partitions` requests, with or without the first column; skip other lines."""
     found = []
     for line in text.splitlines():
-        fields = line.strip().split("|")
-        if len(fields) != 7:
+        fields = [field.strip() for field in line.split("|")]
+        state = fields.pop(0) if fields[0] in _AVAILABLE else "up"
+        # Notices of the site have no numbers where cores and nodes are counted.
+        if len(fields) < 7 or not all(fields[number][:1].isdigit() for number in (2, 3, 5)):
             continue
-        name, limit, cpus, memory, gres, nodes, features = fields
+        name, limit, cpus, memory, gres, nodes, *features = fields
         count, kind = parse_gpus(gres)
         # Slurm appends signs such as + to a number that differs between nodes.
         numbers = [int(re.sub(r"\D.*", "", value) or 0) for value in (cpus, memory, nodes)]
-        found.append(
-            Partition(name.rstrip("*"), name.endswith("*"), limit, numbers[0], numbers[1], count, kind, numbers[2], features.strip("()"))
-        )
+        types = (numbers[0], numbers[1], count, kind, numbers[2], "|".join(features).strip("()"))
+        found.append(Partition(name.rstrip("*"), name.endswith("*"), limit, *types, up=state == "up"))
     return found
 
 
@@ -66,13 +79,15 @@ def parse_gpus(gres: str) -> tuple[int, str | None]:
             continue
         # A type may be a number (4090), so only the last part can be the count; without a count there is one.
         count = re.fullmatch(r"(\d+)K?", rest[-1]) if rest else None
-        kind = ":".join(rest[:-1] if count else rest)
-        found.append((int(count[1]) if count else 1, kind or None))
+        kind = ":".join(part for part in (rest[:-1] if count else rest) if part != "no_consume")
+        # A type that cannot be written into a script is left to Slurm.
+        found.append((int(count[1]) if count else 1, kind if PLAIN.fullmatch(kind) else None))
     return max(found, key=lambda each: each[0], default=(0, None))
 
 
 def choose_partition(partitions: Sequence[Partition]) -> Partition | None:
-    """Return the default partition if it has GPUs, else the largest partition with GPUs, else the default one."""
+    """Return the default partition if it has GPUs, else the largest with GPUs, else the default one; of those that are up, if any is."""
+    partitions = [one for one in partitions if one.up] or partitions
     with_gpus = [one for one in partitions if one.gpus]
     default = [one for one in partitions if one.default]
     return next(
@@ -116,7 +131,7 @@ def fill_example(example: str, partitions: Sequence[Partition], settings: Mappin
         features = f", features {one.features}" if one.features not in ("", "null") else ""
         head.append(
             f"#   {one.name}{' (default)' if one.default else ''}: {one.nodes} nodes of {one.cpus} cores, {one.memory} MiB{gpus}, "
-            f"at most {one.limit}{features}"
+            f"at most {one.limit}{features}{'' if one.up else ', down or closed now'}"
         )
     # The example's own header is replaced by the facts of this cluster.
     body = re.sub(r"\A(?:#.*\n)+", "", example).lstrip("\n")

@@ -14,16 +14,29 @@ from slurm.submission import FOLDER
 _SLURM_JOB = re.compile(r"\d+(_\d+)?")
 
 
-def split_store(arguments: Sequence[str], home: Path) -> tuple[Path, list[str]]:
+# A results folder contains one of these from its first plan, import or submission on.
+_CONTENTS = ("plan.parquet", "jobs.jsonl", "slurm", "rows", "logs")
+
+
+def split_store(arguments: Sequence[str], home: Path, names: bool = False) -> tuple[Path, list[str]]:
     """Return (store, other arguments). The store is the first argument if that is a folder, else the last submitted one in `home`/results.
 
+    Args:
+        arguments: of the command.
+        home: the folder that contains `results`.
+        names: whether the other arguments may be names, of jobs or runs of the sweep, and not ids of batch jobs alone.
+
     Raises:
-        UserError: no store is named and none was submitted.
+        UserError: the folder is no store, or does not exist; or no store is named and none was submitted.
     """
     # A folder first: an existing path is never meant as the id of a job.
     if arguments and home_expanded(arguments[0]).is_dir():
-        return home_expanded(arguments[0]).resolve(), list(arguments[1:])
-    if arguments and not _SLURM_JOB.fullmatch(arguments[0]) and "/" in arguments[0]:
+        store = home_expanded(arguments[0]).resolve()
+        # Of a mistyped folder "nothing is queued" would be true, and misleading.
+        if not any((store / name).exists() for name in _CONTENTS):
+            raise UserError(f"{store} is not a store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
+        return store, list(arguments[1:])
+    if arguments and not _SLURM_JOB.fullmatch(arguments[0]) and ("/" in arguments[0] or not names):
         raise UserError(f"there is no folder {arguments[0]}; name a results folder, as in results/table1")
     # The folder of submissions changes with each of them, so its time is that of the last one.
     stores = {path.parent.parent: path.stat().st_mtime for path in home.glob(f"results/*/{FOLDER}")}
@@ -53,9 +66,7 @@ def find_log(store: Path, name: str | None, job_of_run: dict[str, str]) -> Path:
         # By the time of the last write, because the numbers of tasks say nothing about which of them runs.
         found = sorted(logs.glob("slurm-*.log"), key=lambda path: path.stat().st_mtime)
         if not found:
-            raise UserError(
-                f"{logs} contains no log of a batch job yet; sap-slurm status {shlex.quote(str(store))} shows why jobs are pending"
-            )
+            raise UserError(f"{logs} contains no log of a batch job yet; sap-slurm status {shlex.quote(str(store))} shows what is queued")
         return found[-1]
     # `12` may be a job, a check or an array, whose first task is shown.
     kinds = (f"slurm-{name}", f"check-{name}", f"slurm-{name}_0") if is_slurm_job(name) else ()

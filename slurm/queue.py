@@ -5,16 +5,15 @@ Standard library only.
 
 from __future__ import annotations
 
-import os
+import pwd
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from slurm.cluster import parse_time
 from slurm.command import SlurmError, run_command
-from slurm.submission import Submission, adopt, belongs, is_copy, same_cluster
+from slurm.submission import carries
 
 # Job states of squeue. A state that is in none of the lists counts as waiting: what is not known to have ended may still run.
 RUNNING_STATES = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED")
@@ -38,6 +37,11 @@ class QueueEntry:
     name: str = ""
     comment: str = ""
     tag: str = ""  # of the submission that the job was found to be of
+
+    @property
+    def base(self) -> str:
+        """The id without the number of an array task."""
+        return self.job.split("_")[0]
 
     @property
     def pending(self) -> bool:
@@ -76,94 +80,12 @@ def parse_records(text: str) -> list[dict[str, str]]:
     return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in text.splitlines() if "=" in line]
 
 
-@dataclass(frozen=True)
-class QueueState:
-    """What squeue says about the batch jobs of a store."""
-
-    entries: tuple[QueueEntry, ...] = ()  # jobs that are the store's by cluster, id and tag
-    submitted: tuple[Submission, ...] = ()  # the store's submissions, with ids that were found by their tag
-    unknown: tuple[str, ...] = ()  # reasons why jobs may exist that are not among the entries
-    notes: tuple[str, ...] = ()  # jobs that are not this store's although a record names them
-    failed: bool = False  # squeue or scontrol did not answer, so nothing is known of this cluster
-
-    @property
-    def active(self) -> list[QueueEntry]:
-        """The jobs that wait or run."""
-        return [entry for entry in self.entries if entry.pending or entry.running]
-
-    def submission_of(self, entry: QueueEntry) -> Submission:
-        """The submission of one of the entries."""
-        return next(one for one in self.submitted if one.tag == entry.tag)
-
-
-def read_queue(store: Path, submitted: Sequence[Submission], ended: Collection[str] = ()) -> QueueState:
-    """Return the batch jobs of a store that this cluster knows; `unknown` says what cannot be known from here. Never raises SlurmError.
-
-    Args:
-        store: the results folder.
-        submitted: its submissions.
-        ended: tags of submissions whose tasks are known to have ended, so that nobody has to ask for them on another cluster.
-    """
-    # A copied folder has records of another store's jobs, which still write there.
-    copied = [one for one in submitted if is_copy(store, one)]
-    own = [one for one in submitted if one not in copied]
-    notes = [f"the records here are of another folder, of which this one is a copy: {_count(copied)} ({_names(copied)})"] if copied else []
-    if not own:
-        return QueueState(notes=tuple(notes))
+def has_account(user: int) -> bool:
+    """Whether the machine knows the name of a user."""
     try:
-        settings = scontrol_config()
-        here = settings.get("ClusterName", "")
-        groups: dict[str, list[Submission]] = {}
-        for one in own:
-            groups.setdefault("" if not one.cluster or same_cluster(one.cluster, here) else one.cluster, []).append(one)
-        listed = {"": squeue(groups.get("", []))}
-    except SlurmError as error:
-        return QueueState(submitted=tuple(own), unknown=(str(error),), notes=tuple(notes), failed=True)
-    unknown = _not_shown(groups.get("", []), settings)
-    for cluster, jobs in groups.items():
-        if cluster:
-            asked = [one for one in jobs if one.tag not in ended]
-            entries = _ask_other(cluster, asked, here) if asked else []
-            unknown += [entries] if isinstance(entries, str) else []
-            listed[cluster] = [] if isinstance(entries, str) else entries
-    found: list[QueueEntry] = []
-    known: list[Submission] = []
-    for cluster, jobs in groups.items():
-        for one in jobs:
-            ours = [replace(entry, tag=one.tag) for entry in listed[cluster] if _is_of(one, entry)]
-            known.append(adopt(store, one, ours[0].job) if ours and not one.job else one)
-            found += ours
-            if not (one.job or ours):
-                notes.append(f"the answer to a submission was lost, and no job with its tag {one.tag} is in the queue")
-            # The same number, another job: of a controller that counts from 1 again, or of another cluster of the same name.
-            if one.tag and not ours and any(entry.job.split("_")[0] == one.job for entry in listed[cluster]):
-                notes.append(f"job {one.job} of cluster {cluster or here} is another job: it lacks the tag {one.tag} of this sweep")
-    return QueueState(tuple(found), tuple(known), tuple(unknown), tuple(notes))
-
-
-def _not_shown(local: Sequence[Submission], settings: Mapping[str, str]) -> list[str]:
-    """Reasons why squeue may not show jobs of this cluster."""
-    unknown = []
-    if untagged := [one for one in local if not one.tag]:
-        unknown.append(f"{_count(untagged)} ({_names(untagged)}) have no tag, so their jobs cannot be told from others; see squeue --me")
-    hidden = [one for one in local if one.user not in (None, os.geteuid())]
-    if hidden and "jobs" in settings.get("PrivateData", ""):
-        unknown.append(f"{_count(hidden)} ({_names(hidden)}) were made by other users, whose jobs this cluster does not show")
-    return unknown
-
-
-def _ask_other(cluster: str, jobs: Sequence[Submission], here: str) -> list[QueueEntry] | str:
-    """The jobs on another cluster, or why they cannot be seen."""
-    sentence = (
-        f"{_count(jobs)} to cluster {cluster} ({_names(jobs)}) cannot be seen from cluster {here or '?'}; run this on a login node there"
-    )
-    # Only if it was reached from this cluster before: else a cluster of the same name may be another one.
-    if not all(one.via and same_cluster(one.via, here) for one in jobs):
-        return sentence
-    try:
-        return squeue(jobs, f"--clusters={cluster}")
-    except SlurmError as error:
-        return f"{sentence} ({error})"
+        return bool(pwd.getpwuid(user))
+    except (KeyError, OverflowError):
+        return False
 
 
 def find_tag(user: int, tag: str, *options: str, job: str = "") -> list[QueueEntry]:
@@ -172,52 +94,34 @@ def find_tag(user: int, tag: str, *options: str, job: str = "") -> list[QueueEnt
     Raises:
         SlurmError: squeue does not answer.
     """
-    entries = _ask_squeue([user], options)
-    return [entry for entry in entries if tag in entry.name or tag in entry.comment or (job and entry.job.split("_")[0] == job)]
+    entries = squeue([user], *options)
+    return [one for one in entries if carries(one.name, tag) or carries(one.comment, tag) or (job and one.base == job)]
 
 
-def squeue(submitted: Sequence[Submission], *options: str) -> list[QueueEntry]:
-    """Return all jobs of the users who made these submissions, one entry per array task; ended jobs as long as Slurm remembers them.
+def squeue(users: Iterable[int], *options: str) -> list[QueueEntry]:
+    """Return all jobs of these users, one entry per array task; ended jobs as long as Slurm remembers them.
 
     Raises:
         SlurmError: squeue does not answer, or its answer cannot be read.
     """
-    # All jobs in one call and selected by the caller, because squeue reports a job that it has forgotten as an error.
-    return _ask_squeue({os.geteuid() if one.user is None else one.user for one in submitted}, options) if submitted else []
-
-
-def _ask_squeue(users: Iterable[int], options: Sequence[str]) -> list[QueueEntry]:
-    # A format of our own, with the texts that may contain a separator at its end. `--states=all` includes jobs that have ended recently;
-    # --federation has no effect outside a federation, in which a job may run on another cluster than the one that accepted it.
+    # All jobs in one call and selected by the caller, because squeue reports a job that it has forgotten as an error. A format of our own,
+    # with the texts that may contain a separator at its end. `--states=all` includes jobs that have ended recently; --federation has no
+    # effect outside a federation, in which a job may run on another cluster than the one that accepted it.
     columns = "%i|%T|%r|%M|%l|%S|%N|%j|%k"
-    names = ",".join(map(str, sorted(users)))
-    where = options or ("--federation",)
-    text = run_command("squeue", "--noheader", "--array", *where, "--states=all", f"--user={names}", f"--format={columns}")
+    command = ("squeue", "--noheader", "--array", *(options or ("--federation",)), "--states=all", f"--format={columns}")
+    try:
+        text = run_command(*command, f"--user={','.join(map(str, sorted(users)))}")
+    except SlurmError as error:
+        if "nvalid user" not in str(error):
+            raise
+        # Of a user without an account here squeue lists no jobs, except for the one who asks.
+        known = [str(user) for user in sorted(users) if has_account(user)]
+        text = run_command(*command, f"--user={','.join(known)}" if known else "--me")
     entries = parse_squeue(text)
-    # Notices of the site are skipped; an error that squeue's wrapper prints to standard output is no empty queue.
-    if not entries and re.search(r"(?i)\||error|unable|fatal|failed", text):
+    # Notices of the site are skipped; an error that squeue's wrapper prints to standard output, or another format, is no empty queue.
+    if not entries and re.search(r"(?im)^\s*\w+\||error|unable|fatal|failed", text):
         raise SlurmError(f"squeue printed what cannot be read: {' '.join(text.split())[:200]}")
     return entries
-
-
-def _is_of(submission: Submission, entry: QueueEntry) -> bool:
-    if belongs(submission, entry.job, entry.name, entry.comment):
-        return True
-    # A site may rewrite both name and comment; the log's name has the tag, too, and only scontrol prints it.
-    if not submission.tag or not submission.job or entry.job.split("_")[0] != submission.job:
-        return False
-    try:
-        return bool(re.search(rf"StdOut=\S*{submission.tag}", run_command("scontrol", "--oneliner", "show", "job", entry.job)))
-    except SlurmError:
-        return False
-
-
-def _count(submitted: Sequence[Submission]) -> str:
-    return "1 submission" if len(submitted) == 1 else f"{len(submitted)} submissions"
-
-
-def _names(submitted: Sequence[Submission]) -> str:
-    return ", ".join(f"job {one.name}" for one in submitted[:5]) + (", ..." if len(submitted) > 5 else "")
 
 
 def parse_squeue(text: str) -> list[QueueEntry]:

@@ -58,8 +58,8 @@ def sbatch(script: str, tag: str, log: Callable[[str], None]) -> tuple[str, str 
         if not rejected:
             job = _look_up(answer, tag, options)
             if job is not None:
-                log(f"sbatch gave no clear answer ({answer.message}); the job was found in the queue by its tag: {job}")
-                return job, None
+                log(f"sbatch gave no clear answer ({answer.message}); the job was found in the queue by its tag: {job[0]}")
+                return job
         # Only a request that got lost on its way is worth repeating: sbatch itself waits while the queue is full.
         if attempt == 3 or answer.code in (0, None) or not answer.transient or "unable to accept" in answer.message:
             break
@@ -75,26 +75,29 @@ class LostAnswer(SlurmError):
     """The answer of sbatch was lost: the job may still appear in the queue, or it is not known whether it is there."""
 
 
-def _look_up(answer: Answer, tag: str, options: Sequence[str]) -> str | None:
-    """Return the id of the job with this tag; None if squeue answers and does not list it.
+def _look_up(answer: Answer, tag: str, options: Sequence[str]) -> tuple[str, str | None] | None:
+    """Return the id and the cluster (as `sbatch`) of the job with this tag; None if squeue answers and does not list it.
 
     Raises:
         LostAnswer: squeue does not answer.
     """
     if not tag:
         return None
-    where = [option for option in options if option.startswith("--clusters=")]
+    named = [option.partition("=")[2] for option in options if option.startswith("--clusters=")]
+    clusters: list[str | None] = list(named[-1].split(",")) if named else [None]
     for pause in LOOKUP_PAUSES:
         time.sleep(pause)
         try:
-            entries = find_tag(os.geteuid(), tag, *where)
+            for cluster in clusters:
+                # One by one, because the cluster is not among the columns.
+                entries = find_tag(os.geteuid(), tag, *([f"--clusters={cluster}"] if cluster else []))
+                if entries:
+                    return entries[0].base, None if cluster == "all" else cluster
         except SlurmError as error:
             raise LostAnswer(
                 f"it is not known whether the job was accepted: sbatch said '{answer.message}', and {error}; nothing more was submitted, "
                 f"and sap-slurm status looks for the job by its tag {tag} once squeue answers"
             ) from error
-        if entries:
-            return entries[0].job.split("_")[0]
     return None
 
 

@@ -27,7 +27,7 @@ def submission_plan(cluster: Cluster, max_array: int | None = None) -> Sequence[
 
     Args:
         cluster: the cluster.
-        max_array: tasks allowed per array by the cluster, used if its file sets no `max_array`.
+        max_array: tasks allowed per array by the cluster; None if unknown.
     """
     return array_job.array_chunks(cluster, max_array) if cluster.mode == "array" else [None]
 
@@ -105,7 +105,7 @@ def script(request: Request, command: Sequence[str], folder: Path, python: str, 
     options = {
         "job-name": request.job_name, "partition": request.partition, "account": request.account, "qos": request.qos,
         "constraint": request.constraint, "nodes": 1, "ntasks": 1, "cpus-per-task": request.cpus, "mem": request.memory,
-        "time": request.time, "gpus": request.gpus or None, "output": f"{request.job_name}-%j.log", "signal": "B:TERM@120",
+        "time": request.time, "gpus": request.gpus or None, "export": "ALL", "output": f"{request.job_name}-%j.log", "signal": "B:TERM@120",
     }  # fmt: skip
     header = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
     # Defaults before the command's own overrides, so that the latter win.

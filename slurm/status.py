@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
+from sap_core.text import visible
 from slurm.attempt import Attempts
 from slurm.cluster import format_time, parse_time
 from slurm.command import SlurmError, run_command
@@ -52,7 +53,7 @@ _ALL = Workload("all", "", "")
 
 def text(
     name: str, sweep_counts: SweepCounts, submitted: Sequence[Submission], queued: Sequence[QueueEntry], attempts: Sequence[Attempts],
-    hints: Sequence[str], now: float, unknown: Sequence[str] = (), ended: Sequence[str] = (),
+    hints: Sequence[str], now: float, unknown: Sequence[str] = (), ended: Sequence[str] = (), part_done: bool = False,
 ) -> str:  # fmt: skip
     """Return the output of `sap-slurm status`.
 
@@ -66,12 +67,13 @@ def text(
         now: the current time, in seconds since 1970.
         unknown: reasons why batch jobs may exist that are not in `queued`.
         ended: lines of `slurm.failures`.
+        part_done: whether every job of the last submission is done; those that remain were not submitted (only=).
     """
     total = sweep_counts.total
     lines = [f"{name}: {total.done} of {total.planned} jobs done, {total.failed} failed, {total.to_do} to do", ""]
     lines += [f"  {'type':<8}{'total':>7}{'done':>7}{'failed':>8}"]
     lines += [f"  {one.name:<8}{one.planned:>7}{one.done:>7}{one.failed:>8}" for one in sweep_counts.by_type]
-    lines += ["", *_jobs(submitted, queued, bool(unknown))]
+    lines += ["", *_jobs(name, submitted, queued, bool(unknown))]
     lines += [f"unknown: {reason}" for reason in unknown]
     lines += hints
     lines += _restarts(attempts)
@@ -84,22 +86,26 @@ def text(
     lines.append(_spent(attempts, {entry.job for entry in queued if entry.running}, now))
     # Advice to submit would double a job that cannot be seen.
     if submitted and not unknown and not any(entry.pending or entry.running for entry in queued):
-        lines += _next_step(name, total.to_do, total.given_up, submitted[-1].cluster_file)
-    return "\n".join(lines)
+        lines += _next_step(name, total.to_do, total.given_up, submitted[-1].cluster_file, part_done)
+    # Reasons, errors and names come from files and programs of others.
+    return visible("\n".join(lines))
 
 
-def _next_step(name: str, to_do: int, given_up: int, cluster: str) -> list[str]:
+def _next_step(name: str, to_do: int, given_up: int, cluster: str, part_done: bool) -> list[str]:
     command = f"sap-slurm submit {shlex.quote(name)} cluster={cluster}"
     lines = [f"next: {command} continues the sweep"] if to_do else []
+    if to_do and part_done:
+        # A store continues the plan of its last submission, of which nothing is left.
+        lines = [f"next: the part that was submitted with only= is done; submit the experiment without it for the other {to_do} jobs"]
     if given_up:
         lines.append(f"next: {command} retry=failed gives the failed jobs new attempts, once the cause is removed")
     return lines
 
 
-def _jobs(submitted: Sequence[Submission], queued: Sequence[QueueEntry], unknown: bool) -> list[str]:
+def _jobs(name: str, submitted: Sequence[Submission], queued: Sequence[QueueEntry], unknown: bool) -> list[str]:
     """Return one line per running job or task, one per reason for waiting, and the states of ended ones."""
-    if not submitted:
-        return ["no submissions recorded; submit with sap-slurm submit STORE cluster=NAME"]
+    if not submitted and not unknown:
+        return [f"no submissions recorded; submit with sap-slurm submit {shlex.quote(name)} cluster=NAME"]
     running = [entry for entry in queued if entry.running]
     lines = [f"running: {entry.job} on {entry.node} for {format_duration(entry.elapsed)} of {entry.limit}" for entry in running]
     waiting: dict[str, list[QueueEntry]] = defaultdict(list)

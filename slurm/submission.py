@@ -11,9 +11,11 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from sap_core.errors import UserError
 from sap_core.files import load_json, save_json
@@ -22,6 +24,8 @@ FOLDER = "slurm/submissions"
 _IDENTITY = "slurm/store.json"
 
 _TAG = re.compile(r"([0-9a-f]+-[0-9a-f]+)?")
+# As `new_tag` makes them. A short one of a crafted record could be part of the name of any job.
+_WHOLE_TAG = re.compile(r"[0-9a-f]{8}-[0-9a-f]{8}")
 _JOB = re.compile(r"\d*")
 _CLUSTER = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 _PLAN = re.compile(r"jobs\.jsonl|slurm/plan-[0-9a-f]+\.jsonl")
@@ -57,12 +61,15 @@ class Submission:
 
 def new_tag(store: Path, write: bool = True) -> str:
     """Return the tag of a new submission; the store gets its own id if it has none (`write`)."""
-    own = _own_id(store)
-    if not own:
-        own = _path_digest(store)[:8]
-        if write:
-            give_id(store, own)
+    own = store_id(store)
+    if write:
+        give_id(store, own)
     return f"{own}-{secrets.token_hex(4)}"
+
+
+def store_id(store: Path) -> str:
+    """Return the id with which the tags of this folder's submissions begin."""
+    return _own_id(store) or _path_digest(store)[:8]
 
 
 def give_id(store: Path, tag: str) -> None:
@@ -93,22 +100,61 @@ def _path(store: Path, submission: Submission) -> Path:
 
 
 def submissions(store: Path, cluster: str | None = None) -> list[Submission]:
-    """Return the submissions of a store, oldest first: those of one cluster, or all."""
-    found = []
-    for path in (store / FOLDER).glob("*.json"):
-        # A record of another version or a damaged one must not prevent `status` from showing the others.
-        with suppress(OSError, ValueError, TypeError, RecursionError):
-            found.append(_checked(Submission(**load_json(path))))
+    """Return the readable submissions of a store, oldest first: those of one cluster, or all."""
+    found = [one for path in (store / FOLDER).glob("*.json") if isinstance(one := _read(path), Submission)]
     return sorted((one for one in found if cluster is None or same_cluster(cluster, one.cluster)), key=lambda one: one.submitted_at)
 
 
+def unreadable(store: Path) -> dict[str, str]:
+    """Map the records that cannot be read (file name without its suffix; "" is the folder) to the reason. Their jobs may be queued."""
+    try:
+        paths = sorted((store / FOLDER).iterdir())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        return {"": error.strerror or str(error)}
+    read = {path.stem: _read(path) for path in paths if path.suffix == ".json" and not path.name.startswith(".")}
+    return {name: one for name, one in read.items() if isinstance(one, str)}
+
+
+def tag_of(name: str) -> str | None:
+    """Return the tag in the file name (without suffix) of a record; None if it is not of the form TAG or TAG-JOB."""
+    found = re.fullmatch(rf"({_WHOLE_TAG.pattern})(-\d+)?", name)
+    return found[1] if found else None
+
+
+def unrecorded(job: str, cluster: str, tag: str) -> Submission:
+    """Return what is known of a job in the queue that carries a tag of the store, without its record."""
+    return Submission(
+        job=job, cluster=cluster, cluster_file="NAME", mode="array", tasks=1, gpus=0, nodes=1, partition=None, time="", submitted_at=0.0,
+        commit="", plan="jobs.jsonl", arguments=[], flops_before=0.0, tag=tag,
+    )  # fmt: skip
+
+
+def _read(path: Path) -> Submission | str:
+    """The record in a file, or the reason why it cannot be read."""
+    # A record of another version or a damaged one must not prevent `status` from showing the others.
+    try:
+        return _checked(Submission(**load_json(path)))
+    except (OSError, ValueError, TypeError) as error:
+        return " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
+
+
+_TYPES: dict[str, Any] = {
+    "str": str, "str | None": (str, type(None)), "int": int, "int | None": (int, type(None)), "float": (int, float), "list[str]": list,
+}  # fmt: skip
+
+
 def _checked(one: Submission) -> Submission:
-    """The record, if its ids have the form that this program writes.
+    """The record, if its fields have the types and its ids the form that this program writes.
 
     Raises:
         ValueError: they have not: the store may be another person's, and these texts become file names and arguments of Slurm's commands.
-        TypeError: one is not a text.
     """
+    for item in fields(one):
+        value = getattr(one, item.name)
+        if not isinstance(value, _TYPES[str(item.type)]) or (isinstance(value, list) and not all(isinstance(each, str) for each in value)):
+            raise ValueError(f"{item.name} is {value!r}"[:100])
     forms = ((_TAG, one.tag), (_JOB, one.job), (_CLUSTER, one.cluster), (_CLUSTER, one.via), (_PLAN, one.plan))
     for form, text in forms:
         if not form.fullmatch(text):
@@ -136,9 +182,20 @@ def belongs(submission: Submission, job: str, name: str, job_comment: str) -> bo
         name: the job's name.
         job_comment: the job's comment.
     """
-    if not submission.tag or not (submission.tag in name or submission.tag in job_comment):
+    if not (carries(name, submission.tag) or carries(job_comment, submission.tag)):
         return False
-    return not submission.job or job.split("_")[0] == submission.job
+    return job.split("_")[0] == submission.job if submission.job else _WHOLE_TAG.fullmatch(submission.tag) is not None
+
+
+def tag_in(texts: Iterable[str], own: str) -> str | None:
+    """Return the tag in one of the texts (name and comment of a job) that begins with the id of a store."""
+    found = (re.search(rf"(?<![0-9a-f]){own}-[0-9a-f]{{8}}(?![0-9a-f])", text) for text in texts)
+    return next((one[0] for one in found if one), None)
+
+
+def carries(text: str, tag: str) -> bool:
+    """Whether a name, a comment or the path of a log contains a tag, as a whole."""
+    return bool(tag) and re.search(rf"(?<![0-9a-f]){re.escape(tag)}(?![0-9a-f])", text) is not None
 
 
 def adopt(store: Path, submission: Submission, job: str) -> Submission:
@@ -161,7 +218,9 @@ def _own_id(store: Path) -> str | None:
     here = _place(store)
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = load_json(store / _IDENTITY)
-        return str(known["id"]) if any(known["place"][key] == here[key] for key in here) else ""
+        # It becomes part of file names.
+        if re.fullmatch(r"[0-9a-f]+", known["id"]):
+            return str(known["id"]) if any(known["place"][key] == here[key] for key in here) else ""
     return None
 
 

@@ -15,6 +15,8 @@ RESERVED_OPTIONS = (
 )  # fmt: skip
 """sbatch options that are set by a key of the cluster file or by the job's mode."""
 
+_IN_FULL = ("clusters", "comment", "reservation")  # options that submissions and their records depend on
+
 # Lists of allowed characters rather than of forbidden ones: these values are written unquoted into #SBATCH lines.
 PLAIN = re.compile(r"[A-Za-z0-9_.,:@%+=/\-]+")
 CONSTRAINT = re.compile(r"[A-Za-z0-9_.,:@%+=/\-&|*\[\]()!]+")
@@ -87,6 +89,10 @@ def check_options(lines: Sequence[str], where: str) -> None:
         # Two values of one option in a script would leave open which one counts.
         if found[1] in RESERVED_OPTIONS:
             raise UserError(f"{where}: sbatch contains {line!r}, which is set by another key or by the mode; remove it")
+        # sbatch takes any unambiguous beginning of an option.
+        whole = next((one for one in (*RESERVED_OPTIONS, *_IN_FULL) if one.startswith(found[1]) and one != found[1]), None)
+        if whole:
+            raise UserError(f"{where}: sbatch contains {line!r}, which sbatch may read as --{whole}; write the name of the option in full")
         if found[1] in seen:
             raise UserError(f"{where}: sbatch contains --{found[1]} twice; remove one of them")
         seen.add(found[1])

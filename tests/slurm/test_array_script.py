@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_chunks_cover_every_task_once_within_the_limits(tasks, max_array, max_su
     found = array_chunks(Cluster(tasks=tasks, max_array=max_array, max_submit=max_submit), limit_of_cluster)
     total = min(tasks, max_submit or tasks)
     assert [number for chunk in found for number in range(chunk.first, chunk.first + chunk.count)] == list(range(total))
-    assert all(chunk.count <= (max_array or limit_of_cluster or total) and chunk.total == total for chunk in found)
+    assert all(chunk.count <= min(max_array or total, limit_of_cluster or total) and chunk.total == total for chunk in found)
 
 
 class Node:
@@ -71,8 +72,9 @@ class Node:
         path.write_text(f"#!/usr/bin/env bash\n{lines}\n")
         path.chmod(0o755)
 
-    def start(self, cluster: Cluster, chunk: ArrayChunk | None = None) -> subprocess.Popen[str]:
-        (self.folder / "job.sh").write_text(text(cluster, sweep(self.folder, str(self.bin / "python")), chunk or ArrayChunk(0, 2, 2)))
+    def start(self, cluster: Cluster, chunk: ArrayChunk | None = None, home: Path | None = None) -> subprocess.Popen[str]:
+        known = replace(sweep(self.folder, str(self.bin / "python")), home=home or self.folder)
+        (self.folder / "job.sh").write_text(text(cluster, known, chunk or ArrayChunk(0, 2, 2)))
         return subprocess.Popen(
             ["bash", str(self.folder / "job.sh")],
             env=self.environment,
@@ -216,6 +218,43 @@ def test_a_start_that_fails_at_once_avoids_the_node(tmp_path, does, nodes, befor
     if requeues:
         others = "n1,n2" if before else "n1"
         assert f"update JobId=12 ExcNodeList=n17,{others}" in (node.folder / "scontrol").read_text()
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"), [(("set -euo pipefail", "module load missing"), 127), (("exit 0",), 2), (("set -e; tag=mine", "cd /missing"), 1)]
+)
+def test_a_setup_that_ends_the_script_avoids_the_node(tmp_path, lines, code):
+    node = Node(tmp_path / "node", "exit 1")
+    node.program("sinfo", "printf '%s\\n' n1 n2")
+    node.environment |= {"SAP_SWEEP_BACK_OFF_SECONDS": "0", "SLURMD_NODENAME": "n1", "SLURM_JOB_PARTITION": "long"}
+    process = node.start(Cluster(setup=lines))
+    out = process.communicate(timeout=30)[0]
+    assert f"the lines of setup ended with exit code {0 if code == 2 else code}" in out
+    assert process.returncode == code
+    assert (node.folder / "results/slurm/failed_starts" / TAG).read_text() == "n1 1\n"
+    assert node.requeues() == 1
+
+
+def test_a_node_that_does_not_see_the_folders_is_left(tmp_path):
+    node = Node(tmp_path / "node", "exit 1")
+    node.program("sinfo", "printf '%s\\n' n1 n2")
+    node.environment |= {"SAP_SWEEP_BACK_OFF_SECONDS": "0", "SLURMD_NODENAME": "n1"}
+    process = node.start(Cluster(), home=tmp_path / "missing")
+    assert "does not see this folder" in process.communicate(timeout=30)[0]
+    assert process.returncode == 2
+    assert node.requeues() == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_during_setup_is_no_fault_of_the_node(tmp_path, number):
+    node = Node(tmp_path / "node", "exit 1")
+    process = node.start(Cluster(setup=("echo up", "while :; do sleep 0.05; done")))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert node.requeues() == 0
 
 
 def test_a_cancelled_job_requests_no_requeue(tmp_path):

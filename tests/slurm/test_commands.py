@@ -11,7 +11,7 @@ import pytest
 from slurm.__main__ import main
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
-from slurm.queue import read_queue
+from slurm.ownership import read_queue
 from slurm.status import explain
 from slurm.submission import submissions
 from slurm.submit import submit

@@ -151,7 +151,7 @@ def test_records_of_others_are_asked_for_with_their_user(run, slurm, store):
     one = submitted(store, user=4242)
     slurm.queue(slurm.line("150_0", comment=comment(one.tag)))
     assert "running: 150_0" in run("status")[1]
-    assert "--user=4242" in slurm.calls("squeue")[0]
+    assert f"--user={os.geteuid()},4242" in slurm.calls("squeue")[0]
     slurm.configure("toy", "PrivateData = accounts,jobs")
     code, output = run("status")
     assert (code, "were made by other users, whose jobs this cluster does not show" in output) == (1, True)

@@ -11,7 +11,7 @@ from slurm.__main__ import main
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
 from slurm.failures import failed_nodes
-from slurm.queue import read_queue
+from slurm.ownership import read_queue
 from slurm.submission import submissions
 from slurm.submit import cancel, choose_jobs, submit
 from sweeper.jobs.job import SweepPaths

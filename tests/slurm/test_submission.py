@@ -159,6 +159,39 @@ def test_an_sbatch_that_waits_for_a_full_queue_is_quoted(slurm, sweep, monkeypat
         send(sweep, tasks=4)
 
 
+def test_an_answer_of_another_cluster_that_is_lost_is_looked_up_there(slurm, sweep):
+    slurm.says("sbatch", f"{NOTE}; exit 0")
+    slurm.says("squeue", f'case "$*" in *--clusters=big*) {FOUND} ;; esac')
+    send(sweep, tasks=1, sbatch=("--clusters=big",))
+    (one,) = submissions(sweep.paths.store)
+    assert (one.job, one.cluster, one.via) == ("77", "big", "toy")
+    slurm.says("squeue", "exit 1")
+    with pytest.raises(LostAnswer):
+        send(sweep, tasks=1, sbatch=("--clusters=big",))
+    assert {(one.job, one.cluster, one.via) for one in submissions(sweep.paths.store)} == {("77", "big", "toy"), ("", "big", "toy")}
+
+
+def test_what_was_accepted_before_a_refusal_is_said(slurm, sweep):
+    refused = "echo 'sbatch: error: Batch job submission failed: Invalid qos specification' >&2; exit 1"
+    slurm.says("sbatch", f'[ -e "$here/second" ] && {{ {refused}; }}; touch "$here/second"; echo 8')
+    lines = []
+    with pytest.raises(SlurmError, match="Invalid qos"):
+        send(sweep, lines.append, tasks=4, max_array=2)
+    assert lines == ["submitted before this: 8"]
+
+
+def test_an_interrupted_submission_says_how_to_learn_its_fate(slurm, sweep, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("slurm.submit.sbatch", interrupt)
+    lines = []
+    with pytest.raises(KeyboardInterrupt):
+        send(sweep, lines.append, tasks=4)
+    (one,) = submissions(sweep.paths.store)
+    assert lines == [f"interrupted; sap-slurm status '{sweep.paths.store}' says whether Slurm accepted the job with the tag {one.tag}"]
+
+
 def test_a_job_that_another_cluster_accepted_is_recorded_there(slurm, sweep):
     slurm.says("sbatch", "echo '150;big'")
     send(sweep, tasks=1, sbatch=("--clusters=big",))
@@ -210,6 +243,17 @@ def test_a_job_that_waits_for_drained_nodes_is_not_refused(slurm, sweep, node, c
     else:
         with pytest.raises(SlurmError, match="would never start"):
             impossible(sweep, **cluster)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    ["Invalid account or account/partition combination specified", "Invalid feature specification", "Requested reservation is invalid"],
+)
+def test_what_is_refused_for_another_reason_does_not_wait_for_drained_nodes(slurm, sweep, refusal):
+    slurm.says("sbatch", f"echo 'allocation failure: {refusal}' >&2; exit 1")
+    slurm.says("sinfo", "echo 'main*|up|8|64000|gpu:a100:4|drained|x'")
+    with pytest.raises(SlurmError, match=refusal):
+        impossible(sweep)
 
 
 @pytest.mark.parametrize(

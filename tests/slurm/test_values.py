@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from sap_core.errors import UserError
+from slurm.__main__ import main
 from slurm.batch import Sweep, header, prologue
 from slurm.cluster import Cluster, override, parse, read_yaml
-from slurm.init import Partition, fill_example, parse_gpus, suggest_values
+from slurm.init import Partition, fill_example, parse_gpus, parse_sinfo, suggest_values
 from slurm.values import UNLIMITED, normalise_option, parse_time, shell_words, time_limit
 from sweeper.jobs.job import SweepPaths
 
@@ -100,6 +101,19 @@ def test_options_that_stay_refused(line):
         parse({"sbatch": [line]}, "mine", "here")
 
 
+@pytest.mark.parametrize("line", ["--arra=1-9", "--outp=x", "--cluster=big", "--tim=1", "--gpu=1", "--comm=x", "--node=2"])
+def test_a_shortened_option_is_refused(line):
+    with pytest.raises(UserError, match="write the name of the option in full"):
+        parse({"sbatch": [line]}, "mine", "here")
+
+
+@pytest.mark.parametrize(
+    "line", ["--nodelist=n1", "--nice", "--mem-bind=local", "--time-min=1", "--exclusive", "--clusters=big", "--begin=16:00"]
+)
+def test_whole_options_stay_allowed(line):
+    assert parse({"sbatch": [line]}, "mine", "here").sbatch == (line,)
+
+
 def test_a_key_or_an_option_twice_is_refused(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("time: 1:00:00\ncpus: 1\ntime: 2:00:00\n")
@@ -158,6 +172,33 @@ def test_scratch_folders_are_expanded_and_private(tmp_path, scratch):
 )
 def test_gpus_in_sinfos_words(gres, gpus):
     assert parse_gpus(gres) == gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("up|gpu*|1-0|8|64000|gpu:2|4|a|b\n", [("gpu", 2, None, "a|b", True)]),
+        (" down | gpu | 1-0 | 8 | 64000+ | gpu:A100:2 | 4 | (null) \n", [("gpu", 2, "A100", "null", False)]),
+        ("cpu|1-0|8+|64000|gpu:NVIDIA A100:2|4|\n", [("cpu", 2, None, "", True)]),
+        ("inact|x|1-0|8|64000|gpu:no_consume:4|4|x\n", [("x", 4, None, "x", False)]),
+        ("Welcome|to|this|very|fine|cluster|of|ours\n*** down on Monday ***\n", []),
+    ],
+)
+def test_lines_of_sinfo(text, found):
+    assert [(one.name, one.gpus, one.gpu_type, one.features, one.up) for one in parse_sinfo(text)] == found
+
+
+def test_init_takes_a_partition_that_is_up_and_refuses_a_sinfo_without_any(fake_slurm, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = tmp_path / "sap-sweep/cluster/mine.yaml"
+    fake_slurm.says("sinfo", "echo 'the site is closed'")
+    assert main(["init", "mine"]) == 2
+    assert "sinfo lists no partition (the site is closed)" in capsys.readouterr().err
+    assert not path.exists()
+    fake_slurm.says("sinfo", "echo 'down|big|1-0|8|64000|gpu:8|9|x'; echo 'up|small*|1-0|8|64000|(null)|1|x'")
+    assert main(["init", "mine"]) == 0
+    assert "partition: small" in path.read_text()
+    assert "8 x GPU, at most 1-0, features x, down or closed now" in path.read_text()
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,53 @@
 #SBATCH --signal=B:USR1@120
 #SBATCH --exclude=n17
 
-cd '/home/me/sap sweep' || { echo "error: node $HOSTNAME does not see this folder"; sleep "${SAP_SWEEP_BACK_OFF_SECONDS:-60}"; exit 2; }
+failed_starts='/home/me/sap sweep/results/slurm/failed_starts' failed_tag=0a1b2c3d-4e5f6a7b
+# Called when a start failed at once: pauses, then requests a requeue on another node than those on which starts of this submission failed.
+# The task gives up after three such starts, and where there is no other node. The folder may be missing on a broken node.
+leave_node() {
+    local node="${SLURMD_NODENAME:-$HOSTNAME}" known nodes own others excluded
+    trap - TERM USR1
+    { mkdir -p "$failed_starts" && printf '%s %s\n' "$node" "$SLURM_ARRAY_TASK_ID" >> "$failed_starts/$failed_tag"; } 2> /dev/null
+    known=$(cut -d' ' -f1 "$failed_starts/$failed_tag" 2> /dev/null | sort -u)
+    known=${known:-$node}
+    nodes=$(paste -sd, <<< "$known")
+    own=$(grep -c " $SLURM_ARRAY_TASK_ID\$" "$failed_starts/$failed_tag" 2> /dev/null)
+    own=${own:-$((${SLURM_RESTART_COUNT:-0} + 1))}
+    others=$(sinfo --noheader --Node --states=idle,alloc,mixed --partition="${SLURM_JOB_PARTITION:-}" --format=%N 2> /dev/null |
+        sort -u | grep -cvxF "$known")
+    echo "$(date -u +%FT%TZ) sap-slurm: the start failed at once on node $node (exit code $1)"
+    sleep "${SAP_SWEEP_BACK_OFF_SECONDS:-60}"
+    if [ "$own" -lt 3 ] && [ "${others:-0}" -gt 0 ]; then
+        excluded=$(scontrol show job "$SLURM_JOB_ID" 2> /dev/null | sed -n 's/.*ExcNodeList=\([^ ]*\).*/\1/p' | grep -v null)
+        echo "$(date -u +%FT%TZ) sap-slurm: requesting a requeue on another node than ${excluded:+$excluded,}$nodes"
+        # Only a job that waits can be changed, so this shell has to outlive the requeue by a moment.
+        trap '' TERM
+        scontrol requeue "$SLURM_JOB_ID" &&
+            scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="${excluded:+$excluded,}$nodes"
+    fi
+    exit "$1"
+}
+cd '/home/me/sap sweep' || { echo "error: node $HOSTNAME does not see this folder"; leave_node 2; }
+setup_failed() {
+    local code=$?
+    set +eEux +o pipefail
+    trap - EXIT ERR
+    [ "$code" -le 128 ] || exit "$code"
+    echo "error: the lines of setup ended with exit code $code on node $HOSTNAME"
+    leave_node "${code/#0/2}"
+}
+trap setup_failed EXIT
+trap 'exit 143' TERM
+trap 'exit 138' USR1
 module load cuda/12.4
+[[ $(trap -p EXIT) != *setup_failed* ]] || trap - EXIT
 set +eEx +o pipefail +o noclobber +f
 trap - ERR DEBUG RETURN USR1 TERM INT HUP
 IFS=$' \t\n'
 set -u
-cd '/home/me/sap sweep' || { echo "error: node $HOSTNAME does not see this folder"; sleep "${SAP_SWEEP_BACK_OFF_SECONDS:-60}"; exit 2; }
+cd '/home/me/sap sweep' || { echo "error: node $HOSTNAME does not see this folder"; leave_node 2; }
 export TMPDIR="/scratch/$USER/sap-$SLURM_JOB_ID"
-mkdir -p "$TMPDIR" && chmod 0700 "$TMPDIR" || exit 2
+mkdir -p "$TMPDIR" && chmod 0700 "$TMPDIR" || { leave_node 2; }
 trap 'rm -rf "$TMPDIR"' EXIT
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export SAP_SWEEP_HOME='/home/me/sap sweep'
@@ -88,33 +126,6 @@ requeue() {
     fi
 }
 
-
-# Called when a start failed at once: pauses, then requests a requeue on another node than those on which starts of this submission failed.
-# The task gives up after three such starts, and where there is no other node.
-leave_node() {
-    local known nodes own others excluded
-    trap - TERM USR1
-    mkdir -p "$failed_starts"
-    printf '%s %s\n' "${SLURMD_NODENAME:-$HOSTNAME}" "$SLURM_ARRAY_TASK_ID" >> "$failed_starts/$tag"
-    known=$(cut -d' ' -f1 "$failed_starts/$tag" | sort -u)
-    nodes=$(paste -sd, <<< "$known")
-    own=$(grep -c " $SLURM_ARRAY_TASK_ID\$" "$failed_starts/$tag")
-    others=$(sinfo --noheader --Node --states=idle,alloc,mixed --partition="${SLURM_JOB_PARTITION:-}" --format=%N 2> /dev/null |
-        sort -u | grep -cvxF "$known")
-    log "the start failed at once on node ${SLURMD_NODENAME:-$HOSTNAME} (exit code $1)"
-    sleep "${SAP_SWEEP_BACK_OFF_SECONDS:-60}"
-    if [ "$own" -lt 3 ] && [ "${others:-0}" -gt 0 ]; then
-        excluded=$(scontrol show job "$SLURM_JOB_ID" 2> /dev/null | sed -n 's/.*ExcNodeList=\([^ ]*\).*/\1/p' | grep -v null)
-        log "requesting a requeue on another node than ${excluded:+$excluded,}$nodes"
-        # Only a job that waits can be changed, so this shell has to outlive the requeue by a moment.
-        trap '' TERM
-        scontrol requeue "$SLURM_JOB_ID" &&
-            scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="${excluded:+$excluded,}$nodes"
-    fi
-    exit "$1"
-}
-
-failed_starts='/home/me/sap sweep/results/slurm/failed_starts'
 tag=0a1b2c3d-4e5f6a7b
 cancelled='/home/me/sap sweep/results/slurm/cancelled'
 attempt() { "${run[@]}" -m slurm.attempt "$1" '/home/me/sap sweep/results/slurm/plan-1.jsonl' --store '/home/me/sap sweep/results' --artifacts '/home/me/sap sweep/artifacts' --tag 0a1b2c3d-4e5f6a7b --job "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" "${@:2}"; }

@@ -10,6 +10,7 @@
 #SBATCH --mem=64G
 #SBATCH --time=1-00:00:00
 #SBATCH --gpus=2
+#SBATCH --export=ALL
 #SBATCH --output=table1-%j.log
 #SBATCH --signal=B:TERM@120
 
