@@ -4,9 +4,9 @@ The digest (128 bits, 32 hexadecimal digits) is that of the file with zeros in t
 needs no second file, so that writing stays one atomic rename, and copies, moves and merges of stores cannot separate the two. Its place
 depends on the format, and every format remains readable by other programs:
 
-    .json          the first member, "blake2b"
-    .jsonl         the first line, or the first member of the first line (bundles), "blake2b"
-    .yaml          the first line, a comment
+    .json          the first member, "blake2b", in the line of the opening brace
+    .jsonl         the first line, or the first member of the first line (bundles), "blake2b"; a last line says that there is one
+    .yaml          the first line, a comment; a last line says that there is one
     .safetensors   the first member of the text `plain` in the header's metadata
     .parquet       between the last page and the footer, where readers of Parquet do not look; followed by a digest of the footer alone,
                    which is verified where only the footer is read
@@ -15,7 +15,9 @@ The digest of a Parquet file of one job also covers its name up to the first dot
 noticed.
 
 A file that was written before there were checksums has none (`Checksum.ABSENT`). To tell it from a file whose mark is damaged, the mark is
-recognised by most of its characters, or by the digest's form.
+recognised by most of its characters, or by the digest's form. So that no damage in one place removes it, a file that is still readable
+without its first lines has a mark at its other end, too (`ENDS`). JSON without its first line is no JSON, and a header without its mark is
+no header.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from sap_core.regular_files import open_regular
 
 MERGED = "merged-"
 """Prefix of the names of Parquet files that contain several jobs."""
@@ -49,6 +53,10 @@ PARQUET_TRAILER = _PARQUET_MARK + ZEROS.encode() + b" " + ZEROS.encode() + b"\n"
 """To be written before the footer of a Parquet file that `seal` then completes."""
 
 
+ENDS = {".jsonl": b'{"blake2b": "in the first line"}\n', ".yaml": b"# blake2b: in the first line\n"}
+"""Last lines of text files that `seal` completes: of lines of jobs and of YAML, a file that lost its first lines would be another file."""
+
+
 class Checksum(StrEnum):
     """The result of comparing a file with its checksum."""
 
@@ -65,14 +73,20 @@ class _Place(NamedTuple):
 
 
 _FIXED = {
-    ".json": _Place(len(b"{\n "), b'"blake2b": "'),
+    ".json": _Place(0, b'{"blake2b": "'),
     ".jsonl": _Place(0, b'{"blake2b": "'),
     ".yaml": _Place(0, b"# blake2b: "),
     ".safetensors": _Place(8 + len(b'{"__metadata__":{"plain":"'), rb"{\"blake2b\": \""),
 }
 """Formats whose digest is at a fixed offset. A safetensors file begins with the length of its header, in 8 bytes."""
 
+_JSON_OWN_LINE = _Place(len(b"{\n "), b'"blake2b": "')
+"""The place in JSON files of earlier versions, which is read only."""
+
 _CHUNK = 1 << 20
+_TAIL = 4096
+"""Bytes at the end of a text file in which the last mark is looked for."""
+
 _SLACK = 16
 """Bytes before and after its place in which a mark is looked for, because a few bytes may have been inserted or lost."""
 
@@ -87,7 +101,7 @@ def checksum(path: Path, suffix: str | None = None) -> Checksum:
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return _compare(file, path, suffix or path.suffix)
 
 
@@ -110,7 +124,7 @@ def stored_digest(path: Path) -> str | None:
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         place = _place(file, path.suffix)
         if place is None or _read(file, place.offset, len(place.mark)) != place.mark:
             return None
@@ -123,7 +137,7 @@ def footer_is_intact(path: Path) -> bool:
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         place = _place(file, ".parquet")
         if place is None:
             return False
@@ -170,7 +184,7 @@ def _compare(file: BinaryIO, path: Path, suffix: str) -> Checksum:
     if place is None:
         # A Parquet file without its ends was cut or overwritten; other formats without a place have no checksum.
         return Checksum.DAMAGED if suffix == ".parquet" else Checksum.ABSENT
-    if not _has_mark(file, place):
+    if not _has_mark(file, place) and not _has_end(file, suffix):
         return Checksum.ABSENT
     stored = _read(file, place.offset + len(place.mark), DIGITS)
     return Checksum.INTACT if stored == _digest(file, place, _bound_name(path, suffix)) else Checksum.DAMAGED
@@ -178,6 +192,8 @@ def _compare(file: BinaryIO, path: Path, suffix: str) -> Checksum:
 
 def _place(file: BinaryIO, suffix: str) -> _Place | None:
     """Where a file has its digest; None for a format without one, and for a Parquet file without its first or last bytes."""
+    if suffix == ".json" and _read(file, 0, 3) == b"{\n ":
+        return _JSON_OWN_LINE
     if suffix != ".parquet":
         return _FIXED.get(suffix)
     size = file.seek(0, os.SEEK_END)
@@ -200,6 +216,15 @@ def _has_mark(file: BinaryIO, place: _Place) -> bool:
     # The place in a Parquet file follows from the length of the footer, which may itself be damaged; and there is a second mark.
     file.seek(0)
     return place.mark == _PARQUET_MARK and _PARQUET_MARK[1:-1] in file.read()
+
+
+def _has_end(file: BinaryIO, suffix: str) -> bool:
+    """Whether the last lines of a text file say that it has a checksum."""
+    if (end := ENDS.get(suffix)) is None:
+        return False
+    size = file.seek(0, os.SEEK_END)
+    # Without its own ends, which may be damaged as well, and anywhere near the end, because something may have been appended.
+    return end[1:-3] in _read(file, max(0, size - len(end) - _TAIL), len(end) + _TAIL)
 
 
 _LONE_DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{%d}(?![0-9a-f])" % DIGITS)

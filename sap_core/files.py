@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sap_core.checksum import ZEROS, Checksum, checksum_of, seal
+from sap_core.checksum import ENDS, ZEROS, Checksum, checksum_of, seal
 from sap_core.errors import StorageError, UserError
+from sap_core.regular_files import read_regular
 
 _SYSTEM = frozenset({
     errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
@@ -84,10 +85,12 @@ def check_log(path: Path) -> None:
     """Check that a file to which lines are appended is no link: a folder may come from elsewhere, and must not choose what is written.
 
     Raises:
-        UserError: it is one.
+        UserError: it is one, or something else than a file, such as a pipe that would wait for its reader.
     """
     if path.is_symlink():
         raise UserError(f"{path} is a link, and nothing is appended to the file it leads to; remove it")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file, and no lines can be appended to it; remove it")
 
 
 def save_text(path: Path, text: str) -> None:
@@ -101,16 +104,17 @@ def save_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file atomically, with a checksum (`sap_core.checksum`) as its first member, which `load_json` verifies."""
     # Sorted keys, so that equal content has equal bytes.
     text = json.dumps(value, indent=1, sort_keys=True)
-    rest = f",{text[1:]}" if value else "\n}"
+    rest = f",{text[1:]}" if value else "}"
     with replacing(path) as temporary:
-        temporary.write_text(f'{{\n "{CHECKSUM_KEY}": "{ZEROS}"{rest}\n', encoding="utf-8")
+        temporary.write_text(f'{{"{CHECKSUM_KEY}": "{ZEROS}"{rest}\n', encoding="utf-8")
         seal(temporary, path)
 
 
 def save_yaml(path: Path, text: str) -> None:
     """Write YAML atomically, with a checksum as a comment in its first line, which `load_text` verifies."""
     with replacing(path) as temporary:
-        temporary.write_text(f"# {CHECKSUM_KEY}: {ZEROS}\n{text}", encoding="utf-8")
+        ended = text if text.endswith("\n") else f"{text}\n"
+        temporary.write_text(f"# {CHECKSUM_KEY}: {ZEROS}\n{ended}{ENDS['.yaml'].decode()}", encoding="utf-8")
         seal(temporary, path)
 
 
@@ -121,7 +125,7 @@ def load_text(path: Path) -> str:
         OSError: it cannot be read.
         ValueError: it differs from its checksum, or is not UTF-8.
     """
-    data = path.read_bytes()
+    data = read_regular(path)
     if checksum_of(data, path) is Checksum.DAMAGED:
         raise ValueError(DAMAGED if data else "it is empty")
     return data.decode()

@@ -60,7 +60,9 @@ def run(results: Results, options: argparse.Namespace) -> str:
             rows.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
         else:
             rows.to_parquet(temporary, index=False, compression="zstd")
-    return f"{path}: {counted(len(rows), 'row')} of {len(rows.columns)} columns"
+    # A file without them looks complete.
+    gaps = f"; {counted(len(results.missing), 'planned row')} not stored" if len(results.missing) else ""
+    return f"{path}: {counted(len(rows), 'row')} of {len(rows.columns)} columns{gaps}"
 
 
 def _has_texts(column: pd.Series[Any]) -> bool:

@@ -20,6 +20,7 @@ from analysis.store.index import JOBS_KEY, version_sentence
 from sap_core.checksum import MERGED, PARQUET_BEGINNING, PARQUET_TRAILER, Checksum, checksum_of, seal
 from sap_core.files import DAMAGED
 from sap_core.records import SCHEMA_VERSION, Row, column_types
+from sap_core.regular_files import read_regular
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -93,7 +94,7 @@ def read_file(path: Path, record: type, columns: frozenset[str] | None = None, w
     """
     schema = project_schema(record, columns)
     # What is compared with the checksum and what is parsed are the same bytes, even if the file is replaced in the meantime.
-    data = path.read_bytes()
+    data = read_regular(path)
     state = checksum_of(data, path)
     if state is Checksum.DAMAGED:
         raise ValueError(DAMAGED if data else "it is empty")

@@ -48,7 +48,7 @@ def _table(results: Results, cell: CellResult) -> Table:
         + _exclusive(results, cell),
         columns=_COLUMNS,
         rows=tuple(_row(method, space, searches) for (method, space), searches in cell.methods.items()),
-        notes=(COST, *seconds_notes(cell, searches), *_ratios(cell), *circumstances(cell.rows), *results.problems),
+        notes=(COST, *_incomplete(cell), *seconds_notes(cell, searches), *_ratios(cell), *circumstances(cell.rows), *results.problems),
     )
 
 
@@ -70,6 +70,19 @@ def _row(method: str, space: str | None, searches: Sequence[SearchResult]) -> tu
         *(giga_flops(cost) for cost in per_seed(searches, "flops")),
         FormattedCell(number(peak.mean, 0), peak.mean),
     )
+
+
+def _incomplete(cell: CellResult) -> list[str]:
+    """States which searches have planned settings without a row, because their cost is not that of the complete search."""
+    found = []
+    for (method, space), searches in cell.methods.items():
+        if missing := sum(search.missing for search in searches):
+            planned = sum(len(search.planned) for search in searches)
+            found.append(
+                f"{method_label(method, space)}: {missing} of {planned} planned settings have no row; its costs are those of the stored "
+                "rows, and less than those of the complete search."
+            )
+    return found
 
 
 def _summed(searches: Sequence[SearchResult], column: str) -> Summary:

@@ -10,6 +10,7 @@ from analysis.store.load import Results
 from analysis.tables.render import Column, FormattedCell, Table
 from sap_core.data.csv_files import read_csv
 from sap_core.data.names import printable
+from sap_core.regular_files import read_regular
 
 FILE = "duplicates.csv"
 """Name of the list in the store, which the sweeper writes."""
@@ -43,7 +44,7 @@ def _counts(store: Path) -> list[tuple[FormattedCell, ...]]:
     dropped: Counter[tuple[str, str]] = Counter()
     contents: dict[tuple[str, str], set[str]] = {}
     with suppress(OSError, ValueError, KeyError):
-        cells = read_csv((store / FILE).read_bytes(), ("data_set", "kind", "group", "dropped")).cells
+        cells = read_csv(read_regular(store / FILE), ("data_set", "kind", "group", "dropped")).cells
         for name, kind, group, gone in zip(cells["data_set"], cells["kind"], cells["group"], cells["dropped"], strict=True):
             images[name, kind] += 1
             dropped[name, kind] += gone == "yes"

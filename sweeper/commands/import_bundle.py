@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
-from sap_core.files import replacing, save_json, save_yaml
+from sap_core.files import replacing, save_yaml
 from sap_core.records import Planned
 from sweeper.commands.common import examples, key_values
 from sweeper.commands.import_checks import (
@@ -32,6 +32,7 @@ from sweeper.jobs.job import ARTIFACT_LEASE, Job, artifact, read_jobs, write_job
 from sweeper.jobs.stored_artifacts import ARTIFACT_FILES, damage, is_complete
 from sweeper.plan.bundle import Bundle, stored_bundles
 from sweeper.store.leases import acquire_all, process_leases
+from sweeper.store.plan_index import write_plan_index
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store, write_records
 
@@ -131,7 +132,7 @@ def _import_plan(bundle: Bundle, store: Store) -> None:
     write_jobs(store.jobs, jobs.values())
     write_records(store.plan, list(rows.values()), Planned)
     # Without a key the next start plans again: the store contains more than this bundle's configuration.
-    save_json(store.root / "plan.json", {"key": bundle.key if fresh else "", "rows": len(rows), "jobs": list(jobs)})
+    write_plan_index(store.root, bundle.key if fresh else "", len(rows), list(jobs))
 
 
 def _planned(store: Store) -> Iterable[Planned]:

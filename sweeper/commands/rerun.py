@@ -55,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/demo")
     parser.add_argument("run_id", metavar="RUN_ID", help=f"the row's run_id, or its first characters (at least {_MIN_ID_LENGTH})")
     parser.add_argument(
-        "settings", nargs="*", metavar="KEY=VALUE",
+        # With a default, so that argparse does not count it among the required arguments.
+        "settings", nargs="*", default=[], metavar="KEY=VALUE",
         help="paths.data=DIR, paths.artifacts=DIR: other paths; backend.device=cpu|cuda|mps (default: the row's device); "
         "plugins=[PACKAGE]: packages of your own that the jobs may name",
     )  # fmt: skip

@@ -19,7 +19,6 @@ from sap_core import machine
 from sap_core.checksum import is_intact
 from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
-from sap_core.files import load_json
 from sweeper.commands.common import add_overrides, hydra_arguments
 from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.monitor.report import report
@@ -27,6 +26,7 @@ from sweeper.monitor.wandb_mirror import mirroring
 from sweeper.plan.build import check_cells, compose, inspect_and_plan, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import JobFilter, filter_jobs, parse_filter
 from sweeper.plan.reproducible import prepare_reproducible, refuse_other_artifacts
+from sweeper.store.plan_index import exchanged_files, read_plan_index
 from sweeper.store.provenance import HOME
 from sweeper.store.store import MAX_ATTEMPTS, Store
 
@@ -380,9 +380,10 @@ def _complete_plan(store: Store, key: str) -> tuple[int, int] | None:
     A shortcut that avoids planning, which loads torch. A plan.json that is missing or damaged is written again by planning.
     """
     with suppress(OSError, ValueError, KeyError, TypeError):
-        stored = load_json(store.root / "plan.json")
+        stored = read_plan_index(store.root)
         # What reports and other commands read is written anew where it is damaged.
         whole = all(is_intact(path) for path in (store.plan, store.jobs, store.root / "config.yaml"))
+        whole = whole and not exchanged_files(store.root, stored)
         if stored["key"] == key and whole:
             finished = _finished(store)
             if all(job_id in finished for job_id in stored["jobs"]):

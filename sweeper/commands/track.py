@@ -20,7 +20,7 @@ _KEYS = tuple(item.name for item in fields(TrackingConfig) if item.name != "name
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/demo")
     parser.add_argument(
-        "settings", nargs="*", metavar="KEY=VALUE",
+        "settings", nargs="*", default=[], metavar="KEY=VALUE",
         help="project=NAME, entity=TEAM, mode=offline|online, timeout_seconds=N per job (default: the sweep's configuration)",
     )  # fmt: skip
     parser.add_argument("--follow", action="store_true", help="mirror jobs as they end, until standard input is closed")

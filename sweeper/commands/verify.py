@@ -11,13 +11,14 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from analysis.store.index import jobs_in
 from analysis.store.parquet import UNREADABLE, read_file
-from sap_core.checksum import MERGED, Checksum, checksum
+from sap_core.checksum import MERGED, Checksum, checksum, is_intact
 from sap_core.errors import UserError
 from sap_core.files import DAMAGED, load_json
 from sap_core.records import Planned, Point, Row, Timing
@@ -26,6 +27,7 @@ from sweeper.jobs.job import Job, artifact, read_jobs
 from sweeper.jobs.stored_artifacts import ARTIFACT_FILES, damage_of
 from sweeper.plan.bundle import FOLDER, read_bundle
 from sweeper.store.config_file import read_config
+from sweeper.store.plan_index import exchanged_files, read_plan_index
 
 _MAX_NAMED = 20
 """Jobs and files that are named one by one; further ones are counted."""
@@ -34,7 +36,8 @@ _MAX_NAMED = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/table1")
     parser.add_argument(
-        "keys", nargs="*", metavar="KEY=VALUE",
+        # With a default, so that argparse does not count it among the required arguments.
+        "keys", nargs="*", default=[], metavar="KEY=VALUE",
         help="paths.artifacts=DIR: the folder of the checkpoints (default: the folder artifacts beside the store, or results/artifacts)",
     )  # fmt: skip
     parser.epilog = examples(
@@ -87,6 +90,13 @@ class Inspection:
             if state is Checksum.DAMAGED:
                 raise ValueError(DAMAGED if path.stat().st_size else "it is empty")
             read()
+        except FileNotFoundError:
+            if not path.is_symlink():
+                # `sap-sweep compact` merged it in the meantime.
+                return False
+            states[Checksum.DAMAGED] += 1
+            self.damaged.append(f"{path}: it is a link that leads nowhere")
+            return False
         # A `UserError` of a reader names the file and a remedy already.
         except (*UNREADABLE, UserError, KeyError, TypeError, AttributeError) as error:
             states[Checksum.DAMAGED] += 1
@@ -125,7 +135,9 @@ def inspect(store: Path, artifacts: Path, progress: Callable[[list[Path], str], 
     planned = _inspect_plan(store, found)
     stored = _inspect_tables(store, planned, found, progress)
     for path in progress(_files(store, "corrected/*/*/meta.json"), "corrected networks"):
-        found.add("corrected networks", path, partial(_check_artifact, path))
+        method, _, space = path.parent.name.partition("@")
+        expected = {"baseline_id": path.parent.parent.name, "method": method, **({"space": space} if space != "None" else {})}
+        found.add("corrected networks", path, partial(_check_artifact, path, expected))
     _inspect_checkpoints(artifacts, planned, stored, found, progress)
     aside = [path for folder in (store / "rows", store / "series") if folder.is_dir() for path in folder.glob(".*.damaged")]
     if aside:
@@ -142,7 +154,7 @@ def _inspect_plan(store: Path, found: Inspection) -> dict[str, _Planned]:
     if (plan := store / "plan.parquet").exists():
         found.add("plan", plan, lambda: lines.extend(read_file(plan, Planned).to_pylist()))
     if (index := store / "plan.json").exists():
-        found.add("plan", index, lambda: listed.extend(load_json(index)["jobs"]))
+        found.add("plan", index, lambda: listed.extend(read_plan_index(store)["jobs"]))
     has_jobs = (store / "jobs.jsonl").exists() and found.add(
         "jobs", store / "jobs.jsonl", lambda: jobs.extend(read_jobs(store / "jobs.jsonl", None))
     )
@@ -155,6 +167,7 @@ def _inspect_plan(store: Path, found: Inspection) -> dict[str, _Planned]:
         found.add("bundles", path, partial(read_bundle, path))
     for path in [*_files(store, "slurm/*.jsonl"), *_files(store, "slurm/**/*.json")]:
         found.add("Slurm", path, partial(_read_text, path))
+    _inspect_exchanged(store, found)
     by_plan: dict[str, _Planned] = {}
     for line in lines:
         name = f"{line['job_type']} {line['method']}{'@' + str(line['space']) if line['space'] else ''} seed {line['seed']}"
@@ -167,6 +180,18 @@ def _inspect_plan(store: Path, found: Inspection) -> dict[str, _Planned]:
             what = f"for {len(different)} jobs, such as {min(different)}" if different else "in the jobs that plan.json lists"
             found.damaged.append(f"{store}: plan.parquet, plan.json and jobs.jsonl are not of one plan ({what})")
     return by_plan or by_jobs
+
+
+def _inspect_exchanged(store: Path, found: Inspection) -> None:
+    """Names the intact files of the plan that were written with another plan.json."""
+    with suppress(OSError, ValueError):
+        for path in exchanged_files(store, read_plan_index(store)):
+            if not path.exists():
+                found.damaged.append(f"{path} is missing")
+            elif is_intact(path):
+                found.damaged.append(
+                    f"{path} is not the file that was written with {store / 'plan.json'}, but that of another store or start"
+                )
 
 
 def _inspect_tables(
@@ -266,7 +291,7 @@ def _check_artifact(marker: Path, expected: Mapping[str, str] | None = None) -> 
 
 def _files(store: Path, pattern: str) -> list[Path]:
     # As for all readers of a store, names that begin with a dot are temporary files.
-    return sorted(path for path in store.glob(pattern) if not path.name.startswith(".") and path.is_file())
+    return sorted(path for path in store.glob(pattern) if not path.name.startswith("."))
 
 
 def _runs(jobs: Mapping[str, _Planned], job_id: str) -> set[str] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sap_core.checksum import ZEROS, Checksum, checksum, seal
+from sap_core.checksum import ENDS, ZEROS, Checksum, checksum, seal
 from sap_core.errors import DamagedFile, UserError
 from sap_core.files import CHECKSUM_KEY, DAMAGED, replacing
 from sap_core.records import Row
@@ -108,8 +108,10 @@ _EMPTY: dict[str, Any] = {
 """Initial values of columns without a default in Row that are filled in while a job runs."""
 
 
+_PLANNED_LINE = '{"planned":'
+
 # Recognised by their beginning, so that no line is parsed only to be skipped.
-_OTHER_LINES = ('{"blake2b":', '{"bundle":', '{"planned":')
+_OTHER_LINES = ('{"blake2b":', '{"bundle":', _PLANNED_LINE)
 """Beginnings of the lines that are not jobs: the checksum, and those of a bundle."""
 
 
@@ -120,6 +122,7 @@ def write_jobs(path: Path, jobs: Iterable[Job]) -> None:
             file.write(json.dumps({CHECKSUM_KEY: ZEROS}) + "\n")
             # A generator: the text of all jobs is never in memory at once.
             file.writelines(f"{job.to_json()}\n" for job in jobs)
+            file.write(ENDS[".jsonl"].decode())
         seal(temporary, path, ".jsonl")
 
 
@@ -165,9 +168,13 @@ def read_jobs(path: Path, plugins: Sequence[str] | None) -> Iterator[Job]:
             )
         # Undecodable bytes are replaced, so that a binary file is reported as an invalid line and not as a UnicodeDecodeError.
         with path.open(encoding="utf-8", errors="replace") as file:
+            bundle = False
             for number, line in enumerate(file, 1):
+                bundle = bundle or (number == 1 and '"bundle":' in line)
                 # A bundle contains the plan's rows behind the jobs; a worker needs only the jobs.
                 if line.startswith(_OTHER_LINES):
+                    if line.startswith(_PLANNED_LINE) and not bundle:
+                        raise DamagedFile(f"the job file {path} is a bundle without its first lines; copy the bundle once more")
                     continue
                 try:
                     yield checked_job(json.loads(line), plugins, f"{path}, line {number},")

@@ -69,7 +69,9 @@ def _train(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None
     if _is_missing(job, context, log):
         prepared, evaluator = prepared_data(spec, context)
         task = with_selection(prepared.task, spec, context.artifacts)
-        run = JobRun(CostMeter(device=context.device), folder / "last.safetensors", context.stop, log, label_precision(evaluator))
+        run = JobRun(
+            CostMeter(device=context.device), folder / "last.safetensors", context.stop, log, label_precision(evaluator), owner=job.job_id
+        )
         trainer: Trainer = construct(spec["trainer"])
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         fitted = trainer.fit(task, run)
@@ -116,7 +118,9 @@ def _select(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> Non
     spec, folder = job.spec, context.artifacts / job.job_id
     if _is_missing(job, context, log):
         prepared, evaluator = prepared_data(spec["baseline"], context)
-        run = JobRun(CostMeter(device=context.device), folder / "last.safetensors", context.stop, log, label_precision(evaluator))
+        run = JobRun(
+            CostMeter(device=context.device), folder / "last.safetensors", context.stop, log, label_precision(evaluator), owner=job.job_id
+        )
         pruner: Pruner = construct(spec["pruner"])
         # The network that the selection reads is another job's artifact, so all pruners of a cell share one warm-up.
         warmup = load_model(context.artifacts / job.parents[0], prepared.task)
@@ -163,7 +167,8 @@ def _tune(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None:
     settings = [construct(run.entry) for run in job.runs if run.entry is not None]
     # One meter for the family: work that several settings use is recorded once, with its users, and divided among them later.
     meter = CostMeter(len(settings), context.device)
-    run = JobRun(meter, context.artifacts / job.job_id / "last.safetensors", context.stop, log, label_precision(evaluator))
+    checkpoint = context.artifacts / job.job_id / "last.safetensors"
+    run = JobRun(meter, checkpoint, context.stop, log, label_precision(evaluator), owner=job.job_id)
     task, served = counting_served(task)
     # The baseline's answers are kept by its id, so that consecutive jobs on one baseline do not evaluate it anew.
     evaluator.set_reference(model, job.parents[0])
@@ -217,7 +222,8 @@ def recompute_setting(job: Job, context: JobContext, checkpoint: Path) -> tuple[
     task = with_selection(prepared.task, spec, context.artifacts)
     model = load_model(context.artifacts / job.parents[0], task).model
     meter = CostMeter(1, context.device)
-    run = JobRun(meter, checkpoint, context.stop)
+    # The choice may have changed since an attempt that was killed.
+    run = JobRun(meter, checkpoint, context.stop, owner=job.runs[0].run_id)
     weights: dict[str, Tensor] = {}
 
     # The network is valid only while it is scored: a method may reuse its memory for the next setting.

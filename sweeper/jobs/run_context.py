@@ -34,6 +34,7 @@ class JobRun:
         stop: returns True when the job is to stop.
         log: receives one line per event.
         precision: computes the curve `kept_label_precision` from the samples that a trainer keeps.
+        owner: id of the job, or of the one run, whose state the checkpoint is; "": not compared.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class JobRun:
         stop: Callable[[], bool] = lambda: False,
         log: Callable[[str], None] = lambda line: None,
         precision: LabelPrecision | None = None,
+        owner: str = "",
     ) -> None:
         self.meter = meter
         self.points: list[tuple[str, int, float]] = []
@@ -53,6 +55,7 @@ class JobRun:
         self._stop = stop
         self._log = log
         self._precision = precision
+        self._owner = owner
         # A monotonic clock, because a correction of the wall clock must neither delay nor repeat checkpoints.
         self._stored_at = time.monotonic()
         self._interval = float(os.environ.get("SAP_SWEEP_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
@@ -63,6 +66,9 @@ class JobRun:
             return None
         try:
             stored = load_state(self._checkpoint)
+            # The state of another seed would continue as well, and give the network of no seed. Earlier versions stored no owner.
+            if (owner := stored.get("owner", self._owner)) != self._owner:
+                raise ValueError(f"{self._checkpoint} is the state of {owner}")
             # Curve and cost continue where they were, so that a resumed run reports the same as an uninterrupted one.
             points = [(str(name), int(step), float(value)) for name, step, value in json.loads(stored["curve"])]
             records = [CostRecord(phase, tuple(users), *amounts) for phase, users, *amounts in json.loads(stored["spent"])]
@@ -147,7 +153,7 @@ class JobRun:
     def _store(self, path: Path, number: int, state: State) -> None:
         # As JSON text: safetensors stores tensors, and these are lists of names and numbers that must be read without running code.
         records = {"curve": json.dumps(self.points), "spent": json.dumps(self._spent())}
-        save_state(path, {"number": number, "state": state, **records})
+        save_state(path, {"number": number, "owner": self._owner, "state": state, **records})
         self._log(f"checkpoint stored after epoch {number}")
         self._stored_at = time.monotonic()
 

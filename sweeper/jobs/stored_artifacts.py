@@ -56,7 +56,7 @@ def damage_of(marker: Path, possible: Any, expected: Mapping[str, str]) -> str |
         return f"{marker} cannot be read ({error})"
     for key, value in expected.items():
         if stored.get(key, value) != value:
-            return f"{marker} belongs to {stored[key]}"
+            return f"{marker} belongs to {key} {stored[key]}"
     digests = stored.get(_FILES)
     if not isinstance(digests, dict):
         digests = {name: None for name in possible if marker.with_name(name).exists()}

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
-from sap_core.files import save_json, save_yaml
+from sap_core.files import save_yaml
 from sap_core.identity import content_id
 from sap_core.records import Planned
 from sweeper.jobs.job import SweepPaths, write_jobs
 from sweeper.plan.job_filter import matching_cells, parse_filter
+from sweeper.store.plan_index import write_plan_index
 from sweeper.store.provenance import HOME, code_fingerprint, file_state
 from sweeper.store.store import Store, write_records
 
@@ -217,4 +218,4 @@ def write_plan(store: Store, plan: Plan, composed: Composed, key: str) -> None:
     save_yaml(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"retry": None})))
     write_jobs(store.jobs, plan.jobs)
     write_records(store.plan, plan.rows, Planned)
-    save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})
+    write_plan_index(store.root, key, len(plan.rows), [job.job_id for job in plan.jobs])

@@ -71,6 +71,9 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
 def is_bundle(path: Path) -> bool:
     """Whether a file begins like a bundle (and not like a store's jobs.jsonl); False if it cannot be read."""
     try:
+        # A pipe would be empty for the reader after this one.
+        if not path.is_file():
+            return False
         with path.open(encoding="utf-8", errors="replace") as file:
             # 64 characters, because a file that is no bundle may have a first line of any length.
             return _BEGINNING.match(file.readline(64)) is not None

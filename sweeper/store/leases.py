@@ -35,6 +35,7 @@ from typing import Any
 from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.machine import boot_id, start_time
+from sap_core.regular_files import read_regular
 
 LEASE_SECONDS = 120.0
 """Default duration: a lease expires when its counter has not changed for this long."""
@@ -351,7 +352,7 @@ def _newest(path: Path) -> tuple[int, str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_regular(path).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return ""
 

@@ -32,10 +32,10 @@ def without_checksums(root: Path) -> None:
         if path.suffix == ".parquet":
             pq.write_table(pq.read_table(path), path)
         elif path.suffix == ".json":
-            # Markers of artifacts named neither files nor job.
+            # Markers of artifacts and plan.json named neither files nor job.
             path.write_text(json.dumps({key: value for key, value in load_json(path).items() if key not in ("files", "job_id")}))
         elif path.suffix in (".jsonl", ".yaml"):
-            path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+            path.write_text("".join(path.read_text().splitlines(keepends=True)[1:-1]))
         elif path.suffix == ".safetensors":
             save_file(load_file(path), path, metadata={"plain": json.dumps({"networks": 0})})
 

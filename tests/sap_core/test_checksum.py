@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from analysis.store.parquet import read_file
 from sap_core.checkpoint import load_state, save_state
-from sap_core.checksum import Checksum, checksum, checksum_of, footer_is_intact, is_intact, seal, stored_digest
+from sap_core.checksum import ZEROS, Checksum, checksum, checksum_of, footer_is_intact, is_intact, seal, stored_digest
 from sap_core.errors import DamagedFile
-from sap_core.files import save_json, save_yaml
+from sap_core.files import load_json, load_text, save_json, save_yaml
 from sap_core.records import Point
 from sweeper.jobs.job import Job, write_jobs
 from sweeper.store.store import write_records
@@ -59,6 +62,40 @@ def test_every_truncation_and_every_inserted_or_lost_byte_is_noticed(file):
         for damaged in (intact[:index], intact[:index] + b"\0" + intact[index:], intact[:index] + intact[index + 1 :]):
             # What ends within its mark cannot be told from a file without a checksum, and is no file that a reader accepts.
             assert checksum_of(damaged, file) is Checksum.DAMAGED or len(damaged) < 50, index
+
+
+@pytest.mark.parametrize("name", ["meta.json", "jobs.jsonl", "config.yaml"])
+def test_a_text_file_without_its_first_or_last_lines_is_noticed(name, tmp_path):
+    WRITERS[name](tmp_path / name)
+    lines = (tmp_path / name).read_bytes().splitlines(keepends=True)
+    for number in range(1, len(lines)):
+        for kept in (lines[number:], lines[:-number], [*lines[: number - 1], *lines[number:]]):
+            (tmp_path / name).write_bytes(b"".join(kept))
+            with pytest.raises(ValueError):
+                load_json(tmp_path / name) if name == "meta.json" else load_text(tmp_path / name)
+
+
+def test_a_json_file_of_the_former_form_is_still_compared(tmp_path):
+    path = tmp_path / "meta.json"
+    path.write_text(f'{{\n "blake2b": "{ZEROS}",\n "a": 1\n}}\n')
+    path.write_text(path.read_text().replace(ZEROS, hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()))
+    assert checksum(path) is Checksum.INTACT
+    assert load_json(path) == {"a": 1}
+    path.write_text(path.read_text().replace('"a": 1', '"a": 2'))
+    assert checksum(path) is Checksum.DAMAGED
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_regular_file_is_not_read(make, tmp_path):
+    for name in ("a.ok.parquet", "a.json", "a.safetensors"):
+        make(tmp_path / name)
+        with pytest.raises(OSError, match="no regular file"):
+            checksum(tmp_path / name)
+        assert not is_intact(tmp_path / name)
+    with pytest.raises(OSError, match="no regular file"):
+        read_file(tmp_path / "a.ok.parquet", Point)
+    with pytest.raises(DamagedFile, match="no regular file"):
+        load_state(tmp_path / "a.safetensors")
 
 
 def test_a_file_under_another_jobs_name_is_noticed(tmp_path):

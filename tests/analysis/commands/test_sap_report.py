@@ -187,6 +187,12 @@ def test_export(small, tmp_path, capsys, name, read):
     assert len(read(path)) == 12
 
 
+def test_an_export_says_how_many_planned_rows_it_lacks(small, tmp_path, capsys):
+    small.rows = small.rows[1:]
+    assert main([str(small.write()), "export", str(tmp_path / "rows.csv")]) == 0
+    assert capsys.readouterr().out.endswith("; 1 planned row not stored\n")
+
+
 def test_export_to_another_format_is_refused(small, capsys):
     assert main([str(small.write()), "export", "rows.xlsx"]) == 2
     assert "ends neither in .csv nor in .parquet" in capsys.readouterr().err

@@ -127,6 +127,13 @@ def test_cost_table(small):
     assert "Rerun" not in made.caption
 
 
+def test_the_cost_table_says_which_searches_are_incomplete(small):
+    small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-1"]
+    (table,) = cost(load([small.write()]))
+    (note,) = [note for note in table.notes if "have no row" in note]
+    assert note.startswith("SAP (alpha16): 1 of ")
+
+
 def test_the_cost_table_has_amortised_and_standalone_passes_and_flops(small):
     amounts = {"sample_forwards": 10.0, "standalone_sample_forwards": 40.0, "sample_backwards": 1.0, "standalone_sample_backwards": 2.0}
     small.rows = [replace(row, flops=1e9, standalone_flops=4e9, **amounts) for row in small.rows]

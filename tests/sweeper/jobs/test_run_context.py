@@ -103,6 +103,16 @@ def test_the_state_is_stored_when_due_and_not_before(toys, tmp_path, monkeypatch
     assert not path.exists()
 
 
+def test_the_state_of_another_job_is_not_continued(toys, tmp_path, monkeypatch):
+    path, lines = tmp_path / "last.safetensors", []
+    monkeypatch.setenv("SAP_SWEEP_CHECKPOINT_SECONDS", "0")
+    JobRun(CostMeter(), path, owner="a").end_epoch(1, toys.make_task().build(0), lambda: {"epoch": 1})
+    assert JobRun(CostMeter(), path, owner="a").saved_state() == {"epoch": 1}
+    assert JobRun(CostMeter(), path, owner="b", log=lines.append).saved_state() is None
+    assert "is the state of a; the computation starts from its beginning" in lines[0]
+    assert not path.exists()
+
+
 def test_the_curve_has_kept_samples_and_their_precision(toys, tmp_path):
     model = toys.make_task().build(0)
     run = JobRun(CostMeter(), tmp_path / "x", precision=lambda index: float(len(index)) / 10)

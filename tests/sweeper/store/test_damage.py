@@ -6,8 +6,10 @@ Commands run in this process. `make test-all` draws many more examples.
 from __future__ import annotations
 
 import csv
+import os
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,8 +23,10 @@ from sap_core.checksum import Checksum, checksum
 from sap_core.files import load_json, save_json
 from slurm.__main__ import main as sap_slurm
 from sweeper.__main__ import main as sap_sweep
+from sweeper.jobs.job import write_jobs
 from sweeper.jobs.run_job import execute
 from sweeper.jobs.stored_artifacts import damage, is_complete
+from sweeper.store.plan_index import exchanged_files, read_plan_index
 from sweeper.store.store import Store
 
 KINDS_OF_FILES = (
@@ -155,6 +159,33 @@ def test_exchanged_files_are_noticed(stores, capsys):
     shutil.copytree(root / "artifacts" / train.job_id, root / "artifacts" / "0123456789abcdef")
     assert "belongs to" in damage(root / "artifacts", "0123456789abcdef")
     capsys.readouterr()
+
+
+def test_files_of_another_plan_or_an_earlier_start_are_noticed(stores, capsys):
+    root = copy_of(stores, "new")
+    store, words = root / "store", ["verify", str(root / "store"), f"paths.artifacts={root / 'artifacts'}"]
+    assert exchanged_files(store, read_plan_index(store)) == []
+    before = (store / "jobs.jsonl").read_bytes()
+    # Intact files, whose jobs have the same ids.
+    write_jobs(store / "jobs.jsonl", [replace(job, threads=job.threads + 1) for job in stores.jobs])
+    (store / "plan.parquet").unlink()
+    assert exchanged_files(store, read_plan_index(store)) == [store / "jobs.jsonl", store / "plan.parquet"]
+    assert sap_sweep(words) == 1
+    out = capsys.readouterr().out
+    assert f"{store / 'jobs.jsonl'} is not the file that was written with {store / 'plan.json'}" in out
+    assert f"{store / 'plan.parquet'} is missing" in out
+    (store / "jobs.jsonl").write_bytes(before)
+    assert exchanged_files(store, read_plan_index(store)) == [store / "plan.parquet"]
+
+
+def test_what_is_no_file_is_reported_and_not_waited_for(stores, capsys):
+    root = copy_of(stores, "new")
+    for path in (*root.glob("store/rows/*"), *root.glob("store/series/*"), root / "store" / "config.yaml"):
+        path.unlink()
+        os.mkfifo(path)
+    for command in commands(root):
+        assert command() in (1, 2, 0)
+    assert "it is no regular file" in capsys.readouterr().err
 
 
 def flip_exponent(path):
