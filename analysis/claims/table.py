@@ -9,7 +9,7 @@ from analysis.claims.evidence import of_published, of_store, sizes_of
 from analysis.claims.judge import NO_EVIDENCE, Judgement, judge, judge_sizes
 from analysis.claims.spec import Claims, Region
 from analysis.reference.published import SEEDS
-from analysis.store.labels import MINUS, MISSING, number
+from analysis.store.labels import MINUS, MISSING, number, p_value
 from analysis.store.load import Results
 from analysis.store.selection_rule import RULES
 from analysis.tables.render import Column, FormattedCell, Table
@@ -69,12 +69,18 @@ def _row(one: Judgement) -> tuple[FormattedCell, ...]:
     return (
         *head,
         FormattedCell(number(estimate.mean, 2, sign=True), estimate.mean),
-        FormattedCell(MISSING if interval is None else f"[{number(interval[0], 2, sign=True)}, {number(interval[1], 2, sign=True)}]"),
-        FormattedCell(str(one.cells) if one.inside is None else f"{one.inside} of {one.cells}", one.cells),
+        _interval(interval),
+        FormattedCell(str(one.cells), one.cells) if one.inside is None else FormattedCell(f"{one.inside} of {one.cells}"),
         FormattedCell(str(estimate.n), estimate.n),
-        _p(one.p),
+        FormattedCell(p_value(one.p), one.p),
         blank if one.power is None else _power(one.power, claim.expected),
     )
+
+
+def _interval(interval: tuple[float, float] | None) -> FormattedCell:
+    if interval is None:
+        return FormattedCell(MISSING)
+    return FormattedCell(f"[{', '.join(number(end, 2, sign=True) for end in interval)}]", interval=interval)
 
 
 def region_text(region: Region) -> str:
@@ -87,12 +93,6 @@ def region_text(region: Region) -> str:
 
 def _power(value: float, expected: float) -> FormattedCell:
     return FormattedCell(f"{f'{value:.2f}'.removeprefix('0')} ({number(expected, 2, sign=True)})", value)
-
-
-def _p(value: float | None) -> FormattedCell:
-    if value is None:
-        return FormattedCell(MISSING)
-    return FormattedCell("< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0"), value)
 
 
 def _notes(claims: Claims, found: Sequence[Judgement]) -> tuple[str, ...]:

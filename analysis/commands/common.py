@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.store.load import Results
+from analysis.tables.csv_text import to_csv
 from analysis.tables.latex import latex
 from analysis.tables.names import DisplayNames, read_display_names
 from analysis.tables.print_options import PrintOptions
-from analysis.tables.render import Table, markdown, terminal, to_csv
+from analysis.tables.render import Table, markdown, terminal
 from sap_core.command_line import path_argument
 from sap_core.errors import UserError, unknown
 

@@ -1,21 +1,21 @@
-"""`sap-report STORE cost`: prints the tuning cost of every search by phase."""
+"""`sap-report STORE cost`: prints the tuning cost of every search by phase; the same as `sap-report STORE table cost`."""
 
 from __future__ import annotations
 
 import argparse
 
-from analysis.commands.common import add_format, format_tables
-from analysis.reports import generated_block
+from analysis.commands.common import add_format
+from analysis.commands.table import add_print_options, add_width, format_recipe, print_options
+from analysis.reports.generated_block import Recipe
 from analysis.store.load import Results
-from analysis.tables.registry import TABLES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
+    add_width(parser)
+    add_print_options(parser)
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
-    # LaTeX is enclosed in comment lines that `lint` reads.
-    if options.format == "latex":
-        return generated_block.generated_latex(generated_block.Recipe("cost"), results).rstrip("\n")
-    return format_tables(TABLES["cost"](results), options.format)
+    recipe = Recipe("cost", width=options.width or "two", print=print_options(options).data())
+    return format_recipe(recipe, results, options.format)

@@ -1,24 +1,23 @@
-"""`sap-report STORE headline`: prints the one-page report on tuning cost."""
+"""`sap-report STORE headline [PART]`: prints the one-page report on tuning cost, or one of its tables."""
 
 from __future__ import annotations
 
 import argparse
 
-from analysis.commands.common import add_format, format_tables, no_numbers
-from analysis.reports import generated_block
-from analysis.reports.headline_tables import headline_tables
+from analysis.commands.common import add_format
+from analysis.commands.table import add_print_options, add_width, format_recipe, print_options
+from analysis.reports.generated_block import HEADLINE, Recipe
+from analysis.reports.headline_tables import PARTS
 from analysis.store.load import Results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_format(parser, ("text", "markdown", "latex"))
+    parser.add_argument("part", nargs="?", choices=tuple(PARTS), metavar="PART", help=f"{', '.join(PARTS)} (default: all tables)")
+    add_format(parser)
+    add_width(parser)
+    add_print_options(parser)
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
-    tables = headline_tables(results)
-    if not tables:
-        raise no_numbers(results, "report", "headline")
-    # LaTeX is enclosed in comment lines that `lint` reads.
-    if options.format == "latex":
-        return generated_block.generated_latex(generated_block.Recipe(generated_block.HEADLINE), results).rstrip("\n")
-    return format_tables(tables, options.format)
+    recipe = Recipe(HEADLINE, width=options.width or "two", print=print_options(options).data(), part=options.part or "")
+    return format_recipe(recipe, results, options.format)

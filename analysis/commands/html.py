@@ -6,12 +6,14 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from analysis.commands.common import add_output, output_folder
+from analysis.commands.common import add_names, add_output, names_in, output_folder
 from analysis.page.build import render_page
 from analysis.store.labels import counted
 from analysis.store.load import Results, load
+from analysis.tables.print_options import PrintOptions, parse_print_options
 from sap_core.errors import UserError
 from sap_core.files import save_text
 
@@ -20,6 +22,9 @@ DEFAULT_INTERVAL = 15.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_names(parser)
+    parser.add_argument("--decimals", type=int, metavar="N", help="decimals of all numbers that have some")
+    parser.add_argument("--no-spread", action="store_true", help="leave out the standard deviations")
     add_output(parser)
     parser.add_argument(
         "--watch",
@@ -38,15 +43,23 @@ def run(results: Results, options: argparse.Namespace) -> str:
         UserError: the interval is not a positive number.
     """
     path = output_folder(results, options) / "report.html"
+    given = {"spread": not options.no_spread} | ({} if options.decimals is None else {"decimals": options.decimals})
+    printed = replace(parse_print_options(given, "the options"), names=names_in(options))
     if options.watch is None:
-        save_text(path, render_page(results))
+        save_text(path, render_page(results, options=printed))
         return str(path)
     if not 0 < options.watch < float("inf"):
         raise UserError(f"--watch {options.watch:g} is not a positive number of seconds; use for example --watch 15")
-    return watch(results, path, options.watch)
+    return watch(results, path, options.watch, options=printed)
 
 
-def watch(results: Results, path: Path, seconds: float, sleep: Callable[[float], None] = time.sleep) -> str:
+def watch(
+    results: Results,
+    path: Path,
+    seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+    options: PrintOptions = PrintOptions(),  # noqa: B008  # frozen
+) -> str:
     """Rewrites the page whenever the number of rows has changed, until no planned row is missing or the user interrupts."""
     # The list of the first reading decides the exit code of the program.
     written, damage = -1, results.damage
@@ -59,7 +72,7 @@ def watch(results: Results, path: Path, seconds: float, sleep: Callable[[float],
             stored = len(results.rows)
             # A page is rendered only if rows have come, because that draws every figure.
             if stored != written:
-                save_text(path, render_page(results, refresh=seconds))
+                save_text(path, render_page(results, refresh=seconds, options=options))
                 print(f"{path}: {stored} of {counted(len(results.plan), 'planned row')}", file=sys.stderr)
                 written = stored
             if results.missing.empty:

@@ -163,7 +163,7 @@ def recipe_of(options: argparse.Namespace, printed: PrintOptions = PrintOptions(
         printed = printed.over(described.print)
     elif name is None:
         raise UserError(f"the name of a table is missing in sap-report STORE table NAME; allowed: {', '.join(names())}, or a YAML file")
-    if text is None and name not in names():
+    if text is None and name not in (*names(), generated_block.HEADLINE):
         where = f"'table' of {options.name}" if name != options.name else "sap-report STORE table NAME (or a YAML file)"
         raise unknown("table", name, names(), where)
     return generated_block.Recipe(

@@ -18,6 +18,8 @@ from analysis.reports import report
 from analysis.store.labels import counted
 from analysis.store.load import Results
 from analysis.tables.latex import latex
+from analysis.tables.names import has_latex, printing
+from analysis.tables.print_options import PrintOptions
 from analysis.tables.render import Column, FormattedCell, Table, flat, markdown, readable
 from sap_core.errors import UserError
 
@@ -68,17 +70,23 @@ class PagePlot:
     data: str  # base64
 
 
-def render_page(results: Results, refresh: float | None = None) -> str:
+def render_page(results: Results, refresh: float | None = None, options: PrintOptions = PrintOptions()) -> str:  # noqa: B008  # frozen
     """Renders the HTML file.
 
     Args:
         results: the loaded stores.
         refresh: the interval in seconds at which the browser reloads the page while rows are missing; None for never.
+        options: how tables are printed; the names also stand in figures and in the other parts of the page.
     """
+    with printing(options.names):
+        return _render(results, refresh, options)
+
+
+def _render(results: Results, refresh: float | None, options: PrintOptions) -> str:
     found = facts(results)
     problems: list[str] = []
     # Numbers of smoke runs are refused by all tables and plots; the page then shows the progress only.
-    tables = [] if results.debug else list(_tables(results, problems))
+    tables = [] if results.debug else list(_tables(results, options, problems))
     plots = [] if results.debug else list(_plots(results, problems))
     # The tables that the command line prints come first; errors were already collected above.
     lead = {table.name for table in _report_errors(lambda: report.main_tables(results), [])} if tables else set()
@@ -104,8 +112,11 @@ def render_page(results: Results, refresh: float | None = None) -> str:
 
 def sort_key(column: Column, cell: FormattedCell) -> str:
     """The sort key of a cell: its number in a numeric column, otherwise its text in lower case."""
+    if not column.numeric:
+        return cell.text.lower()
+    number = cell.value if cell.value is not None or cell.interval is None else cell.interval[0]
     # repr keeps every digit, and the script sorts empty keys last.
-    return repr(cell.value) if column.numeric and cell.value is not None else "" if column.numeric else cell.text.lower()
+    return "" if number is None else repr(number)
 
 
 def _state(found: Facts) -> tuple[str, str]:
@@ -138,13 +149,15 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def _tables(results: Results, problems: list[str]) -> Iterator[PageTable]:
+def _tables(results: Results, options: PrintOptions, problems: list[str]) -> Iterator[PageTable]:
     for name in report.names_of(results):
+        made = _report_errors(lambda name=name: report.make_tables(results, name, options), problems)  # type: ignore[misc]
+        # Tables are expensive to make, so a second time only if LaTeX prints other names.
+        in_latex = report.make_tables(results, name, options, latex=True) if made and has_latex(options.names) else made
         # Row groups become a column, because a browser sorts rows.
-        made = _report_errors(lambda name=name: report.make_tables(results, name), problems)  # type: ignore[misc]
-        for number, table in enumerate(map(readable, map(flat, made))):
+        for number, (table, source) in enumerate(zip(map(readable, map(flat, made)), in_latex, strict=True)):
             groups = tuple(HeaderGroup(key, len(list(members))) for key, members in groupby(table.columns, key=lambda column: column.group))
-            yield PageTable(_anchor(f"table-{name}-{number}"), table, groups, latex(table), markdown(table))
+            yield PageTable(_anchor(f"table-{name}-{number}"), table, groups, latex(source), markdown(table))
 
 
 def _plots(results: Results, problems: list[str]) -> Iterator[PagePlot]:

@@ -15,14 +15,15 @@ from typing import Any
 from analysis.claims import spec as claims_spec
 from analysis.claims.table import claims_table, judgements
 from analysis.reports import macros
-from analysis.reports.headline_tables import headline_tables
+from analysis.reports.headline_tables import PARTS, headline_tables
 from analysis.store.load import Results
 from analysis.store.selection_policy import FALLBACKS, POOLING
 from analysis.store.selection_rule import RULES
 from analysis.tables.described import SHOWS, described_tables
 from analysis.tables.latex import latex
 from analysis.tables.names import printing
-from analysis.tables.print_options import PrintOptions, apply, parse_print_options
+from analysis.tables.print_options import PrintOptions, parse_print_options
+from analysis.tables.printed_form import apply
 from analysis.tables.registry import TABLES, names
 from analysis.tables.render import Table
 from analysis.tables.significance import published_tests
@@ -54,6 +55,7 @@ class Recipe:
     print: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = macros.PREFIX  # of LaTeX commands
     words: dict[str, str] | None = None  # of LaTeX commands: cell, method or method/space -> word
+    part: str = ""  # of the report on tuning cost: a key of `PARTS`; all tables if empty
 
     @property
     def options(self) -> PrintOptions:
@@ -81,7 +83,8 @@ def parse_recipe(text: str) -> Recipe:
         recipe = Recipe(**data)
     except (ValueError, TypeError) as error:
         raise UserError(f"the first line of the generated block cannot be read ({text[:60]}...); generate the table again") from error
-    if recipe.show not in SHOWS or recipe.width not in _WIDTHS or not isinstance(recipe.print, dict):
+    known = recipe.show in SHOWS and recipe.width in _WIDTHS and recipe.part in ("", *PARTS) and isinstance(recipe.print, dict)
+    if not known:
         raise UserError(f"the first line of the generated block has unknown options ({text[:60]}...); generate the table again")
     return recipe
 
@@ -128,7 +131,7 @@ def _tables(recipe: Recipe, results: Results | None) -> tuple[Table, ...]:
     if recipe.table == PUBLISHED_TESTS:
         return published_tests()
     if recipe.table == HEADLINE and results is not None:
-        return headline_tables(results)
+        return tuple(table for table in headline_tables(results) if not recipe.part or table.name == PARTS[recipe.part])
     if recipe.table not in TABLES:
         raise unknown("table", recipe.table, names(), "sap-report STORE table NAME (or a YAML file)")
     # Tables computed in Python have one policy each; an option without effect must not pass silently.

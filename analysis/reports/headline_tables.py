@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from analysis.reports.headline_format import (
@@ -26,9 +27,12 @@ from analysis.tuning.alpha import Transfer
 from analysis.tuning.head_to_head import BAND, TARGETS
 from analysis.tuning.headline import COST_ITEM_SETS, RULE, TRIALS, Headline, HeadToHead, SearchSummary, all_transfers, headlines
 from analysis.tuning.intervals import MEAN_METHOD, RATIO_METHOD, STD_METHOD, Bounds, mean_interval
-from analysis.tuning.power import POWER
+from analysis.tuning.power import MAX_SEEDS, POWER
 
 NO_GAIN = "no gain"
+
+PARTS = {"performance": "headline", "cost": "headline-cost", "comparisons": "headline-comparisons"}
+"""Part of the report -> the name of its table."""
 
 
 def headline_tables(results: Results) -> tuple[Table, ...]:
@@ -82,8 +86,9 @@ def _performance_table(
 def _banded(value: float | None, band: tuple[float, float] | None, factor: float, decimals: int) -> FormattedCell:
     if value is None or band is None:
         return FormattedCell(MISSING)
-    mean, low, high = (number(some * factor, decimals) for some in (value, *band))
-    return FormattedCell(f"{mean} ({low}{DASH}{high})", value * factor)
+    ends = (band[0] * factor, band[1] * factor)
+    mean, low, high = (number(some, decimals) for some in (value * factor, *ends))
+    return FormattedCell(f"{mean} ({low}{DASH}{high})", value * factor, interval=ends)
 
 
 def _spread(summary: Summary, decimals: int, sign: bool = False) -> FormattedCell:
@@ -136,9 +141,19 @@ def _cost_table(headline: Headline) -> Table:
 def _to(value: Bounds | None, scale: float, show: Callable[[float], str]) -> FormattedCell:
     if value is None:
         return FormattedCell(NO_GAIN)
-    shown = value.times(scale)
-    # A bound has no number behind it, so that CSV takes it for none.
-    return FormattedCell(bounds_text(shown, show), shown.low if shown.exact else None)
+    return _bounds(value.times(scale), show)
+
+
+def _bounds(value: Bounds | None, show: Callable[[float], str]) -> FormattedCell:
+    """A bound has no number behind it; CSV has the bound itself."""
+    text = bounds_text(value, show)
+    if value is None or value.exact or text == MISSING:
+        return FormattedCell(text, value.low if value is not None and value.exact else None)
+    return FormattedCell(text, exact=bounds_text(value, repr))
+
+
+def _interval(interval: Bounds | None) -> FormattedCell:
+    return FormattedCell(ratio_text(interval), interval=None if interval is None else (interval.low, interval.high))
 
 
 def _comparison_tables(headline: Headline) -> tuple[Table, ...]:
@@ -183,24 +198,28 @@ def _comparison_row(headline: Headline, comparison: HeadToHead) -> tuple[Formatt
         FormattedCell(str(difference.n), difference.n),
         FormattedCell(f"{comparison.settings:.3g}", comparison.settings),
         FormattedCell(f"{comparison.total:.3g}", comparison.total),
-        FormattedCell(ratio_text(ratio.value), ratio.value.low if ratio.value and ratio.value.exact else None),
-        FormattedCell(ratio_text(ratio.interval)),
+        _bounds(ratio.value, significant),
+        _interval(ratio.interval),
         *(FormattedCell(chance_text(chance), chance.value) for _, chance in comparison.probability_ahead),
         _spread(difference, decimals, sign=True),
-        FormattedCell(MISSING if interval is None else interval_text(interval, decimals)),
-        *(FormattedCell(text) for text in _power_texts(headline, comparison)),
+        FormattedCell(MISSING if interval is None else interval_text(interval, decimals), interval=interval),
+        *_power_cells(headline, comparison),
     )
 
 
-def _power_texts(headline: Headline, comparison: HeadToHead) -> tuple[str, str]:
+def _power_cells(headline: Headline, comparison: HeadToHead) -> tuple[FormattedCell, FormattedCell]:
     """`8.65 (4.5 to 54.3)` and `8 (4 to 245)`."""
     power, factor = comparison.power, factor_of(headline)
     if power is None:
-        return MISSING, MISSING
-    low, high = (f"{end * factor:.3g}" for end in power.detectable_range)
-    detectable = f"{power.detectable * factor:.3g} ({low} to {high})"
+        return FormattedCell(MISSING), FormattedCell(MISSING)
+    low, high = (end * factor for end in power.detectable_range)
+    found = power.detectable * factor
+    detectable = FormattedCell(f"{found:.3g} ({low:.3g} to {high:.3g})", found, interval=(low, high))
     # Without a difference there is none to detect.
     if not comparison.difference.mean:
-        return detectable, MISSING
-    seeds, fewest, most = ("> 10,000" if count is None else str(count) for count in (power.seeds, *power.seeds_range))
-    return detectable, f"{seeds} ({fewest} to {most})"
+        return detectable, FormattedCell(MISSING)
+    seeds, fewest, most = (f"> {MAX_SEEDS:,}" if count is None else str(count) for count in (power.seeds, *power.seeds_range))
+    ends = (math.inf if end is None else float(end) for end in power.seeds_range)
+    text = f"{seeds} ({fewest} to {most})"
+    exact = "" if power.seeds else f"> {MAX_SEEDS}"
+    return detectable, FormattedCell(text, power.seeds, interval=(next(ends), next(ends)), exact=exact)

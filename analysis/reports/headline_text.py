@@ -21,7 +21,7 @@ from analysis.reports.headline_format import (
     seeds_text,
     significant,
 )
-from analysis.store.labels import MEASURES, MISSING, counted, method_label, number, plain, seconds
+from analysis.store.labels import MEASURES, MISSING, REFERENCES, counted, method_label, number, plain, seconds
 from analysis.store.selection_rule import RULES, TIES
 from analysis.store.stats import summarise
 from analysis.tables.notes import BOUNDARY_MARK, INCOMPLETE_MARK, seconds_notes
@@ -289,7 +289,8 @@ def unlisted_sentences(headline: Headline) -> list[str]:
 
 def caveats(headline: Headline) -> list[str]:
     """How the seconds of the report were measured."""
-    return seconds_notes(headline.cell, [search for group in headline.cell.methods.values() for search in group])
+    searches = [search for (method, _), group in headline.cell.methods.items() if method not in REFERENCES for search in group]
+    return seconds_notes(headline.cell, searches)
 
 
 def _interval_text(ratio: CostRatio) -> str:

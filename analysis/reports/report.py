@@ -26,6 +26,7 @@ from analysis.plots import kept_label_precision as kept_label_precision
 from analysis.reports import generated_block
 from analysis.store.load import Results
 from analysis.tables.comparison import comparison
+from analysis.tables.csv_text import to_csv
 from analysis.tables.duplicates import duplicates
 from analysis.tables.latex import escape_latex
 from analysis.tables.names import DisplayNames, has_latex, printing
@@ -33,7 +34,7 @@ from analysis.tables.print_options import PrintOptions
 from analysis.tables.recommendation import recommendation_for_own_data
 from analysis.tables.registry import OF_EVERY_STORE
 from analysis.tables.registry import TABLES as TABLES  # by this name for those who make reports
-from analysis.tables.render import Table, markdown, to_csv
+from analysis.tables.render import Table, markdown
 from analysis.tables.search import search
 from analysis.tables.short_texts import all_notes
 from analysis.tables.spec import with_published
@@ -78,9 +79,14 @@ def write_tables(results: Results, name: str, folder: Path, names: DisplayNames 
     return [_write(folder / file, partial(Path.write_text, data=text, encoding="utf-8")) for file, text in files.items()]
 
 
-def make_tables(results: Results, name: str) -> tuple[Table, ...]:
-    """Makes the tables of one name, defined in Python or in YAML; none if the store has no numbers for them."""
-    return generated_block.tables(generated_block.Recipe(name), results)
+def make_tables(
+    results: Results,
+    name: str,
+    options: PrintOptions = PrintOptions(),  # noqa: B008  # frozen
+    latex: bool = False,
+) -> tuple[Table, ...]:
+    """Makes the tables of one name, defined in Python or in YAML; none if the store has no numbers for them. `latex`: see `tables`."""
+    return generated_block.tables(generated_block.Recipe(name, print=options.data()), results, latex)
 
 
 def write_plot(results: Results, name: str, folder: Path, page: figures.PageWidth | None = None, titled: bool = False) -> list[Path]:

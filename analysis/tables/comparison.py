@@ -35,7 +35,7 @@ def _table(results: Results, cell: CellResult, rules: Sequence[str]) -> Table:
     measure = MEASURES[cell.measure]
     listed = method_rows(cell, rules)
     # FLOPs are printed as soon as the seconds of one search are not comparable
-    with_flops = any(unit_of(row.searches) == "flops" for row in listed)
+    with_flops = any(unit_of(row.searches) == "flops" for row in listed if row.method not in REFERENCES)
     # Rows are built with all columns, ranked, and only then stripped of the empty ones, so that indices stay valid.
     body = [_vanilla_row(cell, rules, measure), *(_method_row(cell, row, rules, measure, with_flops) for row in listed)]
     columns = _columns(rules, measure)
@@ -103,9 +103,12 @@ def _vanilla_row(cell: CellResult, rules: Sequence[str], measure: Measure) -> li
 
 def _method_row(cell: CellResult, row: MethodRow, rules: Sequence[str], measure: Measure, with_flops: bool) -> list[FormattedCell]:
     test, first = score_column("test_oracle", cell.measure), rules[0]
+    unknown = (Summary(None, None, 0),) * 2
+    # A reference was not searched: its training is not the cost of a search.
+    searched = row.method not in REFERENCES
     # Computed for every row as soon as one needs them, so that the column can be compared.
-    flops = per_seed(row.searches, "flops") if with_flops else (Summary(None, None, 0),) * 2
-    mark = "" if unit_of(row.searches) == "seconds" else NO_SECONDS_MARK
+    flops = per_seed(row.searches, "flops") if with_flops and searched else unknown
+    mark = "" if not searched or unit_of(row.searches) == "seconds" else NO_SECONDS_MARK
     # Paired by seed, so that differences between the baselines do not enter their spread.
     gains = [
         None if choice.row is None or search.vanilla is None else score_difference(choice.row, search.vanilla, test)
@@ -123,7 +126,7 @@ def _method_row(cell: CellResult, row: MethodRow, rules: Sequence[str], measure:
         FormattedCell(information_text(row)),
         *(_number(summarise(row.scores(rule, test)), measure, marks=_marks(row, rule, test)) for rule in rules),
         _number(summarise(gains), measure, sign=True, marks=INCOMPLETE_MARK if None in gains else ""),
-        *(FormattedCell(seconds(cost.mean), cost.mean, cost.std, mark) for cost in per_seed(row.searches)),
+        *(FormattedCell(seconds(cost.mean), cost.mean, cost.std, mark) for cost in (per_seed(row.searches) if searched else unknown)),
         *(giga_flops(cost) for cost in flops),
         FormattedCell(f"{kept} of {len(row.searches)}" if kept else "0"),
         _number(summarise(trusted), _SHARE),

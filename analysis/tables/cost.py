@@ -9,7 +9,7 @@ from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.stats import Summary, summarise
 from analysis.tables.comparison import giga_flops
-from analysis.tables.notes import COST, NO_SECONDS_MARK, cell_title, seconds_notes
+from analysis.tables.notes import COST, NO_SECONDS_MARK, cell_title, reference_costs, seconds_notes
 from analysis.tables.render import Column, FormattedCell, Table
 from analysis.tuning.cost import STANDALONE_PHASES, circumstances, per_seed, unit_of
 
@@ -40,7 +40,7 @@ def cost(results: Results) -> tuple[Table, ...]:
 
 
 def _table(results: Results, cell: CellResult) -> Table:
-    searches = [search for group in cell.methods.values() for search in group]
+    searches = [search for (method, _), group in cell.methods.items() if method not in REFERENCES for search in group]
     return Table(
         name="cost",
         cell=cell.name,
@@ -48,27 +48,39 @@ def _table(results: Results, cell: CellResult) -> Table:
         + _exclusive(results, cell),
         columns=_COLUMNS,
         rows=tuple(_row(method, space, searches) for (method, space), searches in cell.methods.items()),
-        notes=(COST, *_incomplete(cell), *seconds_notes(cell, searches), *_ratios(cell), *circumstances(cell.rows), *results.problems),
+        notes=(
+            COST,
+            *_incomplete(cell),
+            *seconds_notes(cell, searches),
+            *reference_costs(cell),
+            *_ratios(cell),
+            *circumstances(cell.rows),
+            *results.problems,
+        ),
     )
 
 
 def _row(method: str, space: str | None, searches: Sequence[SearchResult]) -> tuple[FormattedCell, ...]:
+    # The largest job of a search, because memory must suffice for each of them.
+    peak = summarise(search.rows["peak_memory_bytes"].max() / 2**20 for search in searches)
+    settings = summarise(float(len(search.planned)) for search in searches)
+    head = (FormattedCell(method_label(method, space)), FormattedCell(number(settings.mean, 0), settings.mean))
+    memory = FormattedCell(number(peak.mean, 0), peak.mean)
+    if method in REFERENCES:
+        # Not searched: its training is not the cost of a search.
+        return (*head, *[FormattedCell(MISSING)] * (len(_COLUMNS) - len(head) - 1), memory)
     amortised, standalone = per_seed(searches)
     # Seconds on shared devices are left out, not printed with a warning: they would be read as a cost.
     mark = "" if unit_of(searches) == "seconds" else NO_SECONDS_MARK
     ratio = standalone.mean / amortised.mean if standalone.mean is not None and amortised.mean else None
-    # The largest job of a search, because memory must suffice for each of them.
-    peak = summarise(search.rows["peak_memory_bytes"].max() / 2**20 for search in searches)
-    settings = summarise(float(len(search.planned)) for search in searches)
     return (
-        FormattedCell(method_label(method, space)),
-        FormattedCell(number(settings.mean, 0), settings.mean),
+        *head,
         *(FormattedCell(seconds(summary.mean), summary.mean, summary.std, mark) for summary in (amortised, standalone)),
         FormattedCell(number(ratio, 1), ratio),
         *(_phase_cell(_summed(searches, phase), mark) for phase in STANDALONE_PHASES),
         *(_large_cell(_summed(searches, name)) for name, *_ in _PASSES),
         *(giga_flops(cost) for cost in per_seed(searches, "flops")),
-        FormattedCell(number(peak.mean, 0), peak.mean),
+        memory,
     )
 
 

@@ -201,7 +201,10 @@ class _Builder:
         if printed.source == "span":
             ours, published = self.layout.spans.get((g, r, printed.column), ([], []))
             values = published if self.show == "published" else ours
-            return FormattedCell(span(values) if values else MISSING, values[-1] if values else None)
+            if not values:
+                return FormattedCell(MISSING)
+            low, high = values[0], values[-1]
+            return FormattedCell(span(values), low) if low == high else FormattedCell(span(values), interval=(low, high))
         entry, form = self.number(g, r, printed), self._format(printed.column)
         sign = form.sign or printed.source == "difference"
         # Counts are of seeds: `2 of 3`.
@@ -213,7 +216,9 @@ class _Builder:
             text = seconds(entry.mean)
         else:
             text = mean_std(entry.mean, entry.std if self.layout.columns[printed.column].spread else None, form.decimals, sign)
-        return FormattedCell(text, entry.mean, entry.std, entry.marks)
+        # The mean of different settings may be none of the values of the grid; CSV has their range as well.
+        differ = len(set(entry.values)) > 1
+        return FormattedCell(text, entry.mean, entry.std, entry.marks, interval=(min(entry.values), max(entry.values)) if differ else None)
 
     def _rank(self, g: int, index: int, printed: PrintedColumn, cells: Mapping[int, list[FormattedCell]]) -> None:
         """Ranks the contenders of a column: neither references nor averages, and no setting that was selected by its test score."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.store.labels import MEASURES, counted, label_of, method_label, plain, seconds, span
+from analysis.store.labels import MEASURES, REFERENCES, counted, label_of, method_label, plain, seconds, span
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import RULES, TIES
 from analysis.store.stats import summarise
 from analysis.tables.method_rows import MethodRow
-from analysis.tuning.cost import circumstances, exclusive_device
+from analysis.tuning.cost import circumstances, exclusive_device, per_seed
 
 BOUNDARY_MARK, INCOMPLETE_MARK, NO_SECONDS_MARK = "†", "‡", "§"
 
@@ -81,7 +81,8 @@ def comparison_notes(results: Results, cell: CellResult, listed: Sequence[Method
         f"(n \u2212 1). Gains are paired by seed. Gain, trusted samples and mislabelled samples are those of {rules[0]}.",
         *_data(cell.rows),
         COST,
-        *seconds_notes(cell, [search for row in listed for search in row.searches]),
+        *seconds_notes(cell, [search for row in listed if row.method not in REFERENCES for search in row.searches]),
+        *reference_costs(cell),
         *_columns(listed, rules),
         *_boundary_values(listed, rules),
         *_incomplete(cell, listed, rules),
@@ -94,6 +95,19 @@ def comparison_notes(results: Results, cell: CellResult, listed: Sequence[Method
 def space_hashes_note(hashes: Sequence[str]) -> str:
     """Names the hash of every search space, by which two stores can be checked for equal spaces."""
     return f"Hashes of the search spaces: {', '.join(hashes)}."
+
+
+def reference_costs(cell: CellResult) -> list[str]:
+    """States what training a reference cost: it was not searched, so that its cost is in no column of search costs."""
+    found = []
+    for (method, space), searches in cell.methods.items():
+        if method in REFERENCES:
+            parts = [(f"{seconds(cost.mean)} s", cost) for cost in [per_seed(searches)[0]]]
+            parts += [(f"{seconds(cost.times(1e-9).mean)} GFLOP", cost) for cost in [per_seed(searches, "flops")[0]]]
+            known = " and ".join(text for text, cost in parts if cost.mean is not None)
+            if known:
+                found.append(f"{method_label(method, space)} was trained once and not searched: {known} per seed, in no column of costs.")
+    return found
 
 
 def seconds_notes(cell: CellResult, searches: Sequence[SearchResult]) -> list[str]:

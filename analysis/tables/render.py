@@ -1,12 +1,10 @@
-"""The data type of a formatted table and its output formats: Markdown, terminal text and CSV. LaTeX is in `analysis.tables.latex`.
+"""The data type of a formatted table and two output formats, Markdown and terminal text. LaTeX is in `latex`, CSV in `csv_text`.
 
 The modules of `analysis.tables` build a table once; the formats differ only in markup. Text is escaped by the format that needs it.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -14,9 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from analysis.store.labels import LABELS, MINUS, rule_label
-from sap_core.text import inert_cell, one_line
-
-SPREAD = "_std"
+from sap_core.text import one_line
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,8 @@ class FormattedCell:
     marks: str = ""  # printed after the text
     rank: int = 0  # 1 best (bold), 2 second best (underlined), 0 none
     contends: bool = False  # whether it was compared with others of its column
+    interval: tuple[float, float] | None = None  # the interval or range that the text contains; an end may be infinite
+    exact: str = ""  # what CSV has in place of the text of a cell without a number: a bound with full precision
 
 
 @dataclass(frozen=True)
@@ -129,35 +127,6 @@ def flat(table: Table) -> Table:
         title = table.titles.get(number, title)
         rows.append((FormattedCell(title), *row))
     return replace(table, columns=(Column("row_group", "", numeric=False), *table.columns), rows=tuple(rows), titles={})
-
-
-def to_csv(tables: Sequence[Table]) -> str:
-    """Formats several tables as one CSV file with full precision.
-
-    The column `cell` contains the titles of the table and of the row group. Standard deviations have columns of their own, `..._std`.
-    """
-    lines = []
-    for table in tables:
-        group = ""
-        for number, row in enumerate(table.rows):
-            group = table.titles.get(number, group)
-            # Groups have no column of their own in CSV; their title is appended to the table's.
-            line: dict[str, str | float | None] = {"cell": ", ".join(part for part in (table.cell, group) if part)}
-            for column, cell in zip(table.columns, row, strict=True):
-                # The number itself, not its printed form, so that CSV loses no digits.
-                line[column.key] = cell.value if column.numeric else cell.text
-                if cell.std is not None:
-                    line[column.key + SPREAD] = cell.std
-            lines.append({key: inert_cell(value) if isinstance(value, str) else value for key, value in line.items()})
-    # Tables of one report may differ in their columns; the file has all of them, in the order in which they first occur.
-    keys = list(dict.fromkeys(key for table in tables for column in table.columns for key in (column.key, column.key + SPREAD)))
-    used = ["cell", *(key for key in keys if any(key in line for line in lines))]
-    text = io.StringIO()
-    # The same line ends on every system, so that files can be compared.
-    writer = csv.DictWriter(text, used, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
 
 
 def escape_markdown(text: str) -> str:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.reference.published import SEEDS, Quote, quotes
-from analysis.store.labels import DASH, MEASURES, MISSING, REFERENCES, counted, dataset_label, mean_std, method_label, network_label, number
+from analysis.store.labels import (
+    DASH,
+    MEASURES,
+    MISSING,
+    REFERENCES,
+    counted,
+    dataset_label,
+    mean_std,
+    method_label,
+    network_label,
+    number,
+    p_value,
+)
 from analysis.store.load import Results
 from analysis.store.results import CellResult, cells
 from analysis.store.selection_policy import Policy, select
@@ -19,7 +32,7 @@ from analysis.tuning.intervals import CONFIDENCE, FEW_SEEDS, mean_interval
 from analysis.tuning.significance import LEVEL, CellComparison, CorrectedTests, MethodComparison, corrected_tests
 
 _COLUMNS = (
-    Column("cell", "Cell", numeric=False),
+    Column("row", "Cell", numeric=False),
     Column("seeds", "n"),
     Column("one_percent", "first", "Test accuracy (%)"),
     Column("other_percent", "second", "Test accuracy (%)"),
@@ -193,7 +206,7 @@ def _rows(comparison: MethodComparison, tests: CorrectedTests, block: int) -> li
                 FormattedCell(str(pair.one.n), pair.one.n),
                 *scores,
                 FormattedCell(number(pair.difference, 2, sign=True), pair.difference),
-                FormattedCell(", ".join(number(value, 2, sign=True) for value in pair.differences)) if few else blank,
+                _by_seed(pair.differences) if few else blank,
                 _interval_cell(mean_interval(pair.differences)),
                 *map(_p_cell, p_values),
                 blank,
@@ -210,8 +223,13 @@ def _rows(comparison: MethodComparison, tests: CorrectedTests, block: int) -> li
     return [*rows, (FormattedCell(ahead), *[blank] * 3, mean, blank, interval, *[blank] * 4, *over_cells)]
 
 
+def _by_seed(differences: Sequence[float]) -> FormattedCell:
+    return FormattedCell(", ".join(number(value, 2, sign=True) for value in differences), exact=json.dumps(list(differences)))
+
+
 def _interval_cell(interval: tuple[float, float] | None) -> FormattedCell:
-    return FormattedCell(MISSING if interval is None else " to ".join(number(end, 2, sign=True) for end in interval))
+    text = MISSING if interval is None else " to ".join(number(end, 2, sign=True) for end in interval)
+    return FormattedCell(text, interval=interval)
 
 
 def _after_holm(tests: CorrectedTests) -> str:
@@ -228,7 +246,7 @@ def _after_holm(tests: CorrectedTests) -> str:
 
 
 def _p_cell(p: float | None) -> FormattedCell:
-    return FormattedCell(MISSING if p is None else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0"), p)
+    return FormattedCell(p_value(p), p)
 
 
 def _scores(cell: CellResult, method: str) -> dict[int, float]:

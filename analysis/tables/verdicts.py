@@ -5,15 +5,16 @@ The sentences never conclude that two methods are equal, only that the data do n
 
 from __future__ import annotations
 
-from analysis.store.labels import number
+from analysis.store.labels import number, p_value
 from analysis.tuning.significance import LEVEL, Verdict, nonzero, smallest_wilcoxon
 
 
 def p_text(p: float | None) -> str:
-    """Formats a p-value: `p = .016`, `p < .001`."""
+    """Formats a p-value: `p = .016`, `p < .0001`."""
     if p is None:
         return "no p-value"
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 _TESTS = {"paired": "paired t-test over the seeds", "welch": "Welch's t-test"}
@@ -55,5 +56,5 @@ def _floor(verdict: Verdict) -> str:
 
 
 def _bare(p: float | None) -> str:
-    """`.047`, `< .001`: a p-value without its letter."""
+    """`.047`, `< .0001`: a p-value without its letter."""
     return p_text(p).removeprefix("p ").removeprefix("= ")

@@ -14,7 +14,7 @@ from analysis.tuning.intervals import std_interval
 
 LEVEL = 0.05
 POWER = 0.80
-_MAX_SEEDS = 10_000
+MAX_SEEDS = 10_000
 
 
 def power(difference: float, std: float, n: int, paired: bool = True) -> float:
@@ -58,7 +58,7 @@ def seeds_needed(difference: float, std: float, paired: bool = True) -> int | No
     # Power grows with the number of seeds; two are the fewest with a standard deviation.
     while power(difference, std, high, paired) < POWER:
         low, high = high, 2 * high
-        if high > _MAX_SEEDS:
+        if high > MAX_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2

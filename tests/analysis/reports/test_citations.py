@@ -70,6 +70,11 @@ def test_bibtex_has_no_warning(style, tmp_path):
     assert len(entries()) == (tmp_path / "a.bbl").read_text().count("\\bibitem")
 
 
+def test_every_entry_says_what_it_was_compared_with():
+    blocks = re.split(r"\n\s*\n", (CONF.parent / "analysis/references.bib").read_text())[1:]
+    assert [block for block in blocks if not re.search(r"^% (Checked|Not checked|This program)\b.*\.$", block, re.M)] == []
+
+
 def test_keys_are_unique():
     keys = [entry.key for entry in entries()]
     assert len(keys) == len(set(keys))

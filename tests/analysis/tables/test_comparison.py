@@ -28,6 +28,19 @@ def test_the_table_equals_the_golden_file(small):
     assert markdown(table(small)) == (GOLDEN / "table.md").read_text(encoding="utf-8")
 
 
+def test_what_was_not_searched_has_no_cost_of_a_search(small):
+    """Retrain's own training is named in a note; shared devices of its jobs alone say nothing about the searches."""
+    small.rows = [replace(row, flops=2e9, standalone_flops=3e9) for row in small.rows]
+    small.rows = [replace(row, jobs_on_device=8) if row.method == "retrain" else row for row in small.rows]
+    results = load([small.write()])
+    for made in (comparison(results)[0], cost(results)[0]):
+        keys = [column.key for column in made.columns if column.key.endswith(("_seconds", "_flops", "_forwards", "_backwards"))]
+        assert {"tuning_seconds", "standalone_seconds"} <= set(keys)
+        assert {(cell(made, "Retrain", key).text, cell(made, "Retrain", key).marks) for key in keys} == {(MISSING, "")}
+        assert "Retrain was trained once and not searched: 2.00 GFLOP per seed, in no column of costs." in made.notes
+        assert not any("§" in note for note in made.notes)
+
+
 def test_numbers_by_hand(small):
     made = table(small)
     sap = cell(made, "SAP (alpha16)", "test_val_noisy_percent")

@@ -8,8 +8,9 @@ from analysis.reference.published import quotes
 from analysis.reports.report import experiment_tables
 from analysis.store.labels import DASH, MISSING
 from analysis.store.load import load
+from analysis.tables.csv_text import to_csv
 from analysis.tables.described import described_tables
-from analysis.tables.render import flat, to_csv
+from analysis.tables.render import flat
 from analysis.tables.spec import parse, shipped_spec
 from sap_core.errors import UserError
 

@@ -8,6 +8,7 @@ from analysis.__main__ import main
 from analysis.reports import generated_block, macros
 from analysis.reports.generated_block import Recipe
 from analysis.reports.lint import blocks, lint
+from analysis.reports.verdict_words import differs
 from analysis.store.load import load
 from analysis.tables.spec import shipped
 from sap_core.errors import UserError
@@ -81,6 +82,50 @@ def test_every_changed_number_is_found(text_and_results, tmp_path, edit):
     output, code = lint(path, results)
     assert code == (edit in EDITS.values()), output
     assert "in the file" in output or "worded differently" in output or "not the store's" in output
+
+
+CLAIMS = (
+    # sentence of the store, sentence in the file, whether it claims the same
+    ("On Digits, SAP beats SCRUB.", "On Digits, SAP outperforms SCRUB.", True),
+    ("On Digits, SAP beats SCRUB.", "On Digits, SAP is beaten by SCRUB.", False),
+    ("On Digits, SAP beats SCRUB.", "On Digits, SCRUB beats SAP.", False),
+    ("On Digits, SAP beats SCRUB.", "On Digits, our method beats SCRUB.", True),
+    ("On Digits, SAP beats SCRUB.", "On CIFAR-10, SAP beats SCRUB.", False),
+    ("On Digits, SAP beats SCRUB.", "On Digits, SAP beats every other method.", False),
+    ("SAP and SCRUB do not differ significantly.", "SAP and SCRUB differ significantly.", False),
+    ("SAP and SCRUB do not differ significantly.", "SAP and SCRUB never differ significantly.", True),
+    ("SAP and SCRUB do not differ significantly.", "SAP and SCRUB differ insignificantly.", True),
+    ("SCRUB needs 4.1 times the seconds.", "SCRUB needs at most 4.1 times the seconds.", False),
+    ("SCRUB ends 1.06 points below that of SAP.", "SCRUB ends 1.06 points above that of SAP.", False),
+    ("SCRUB ends 1.06 points below that of SAP.", "SCRUB ends 1.06 points behind SAP.", True),
+    ("The claim holds in every cell.", "The claim fails in every cell.", False),
+    ("The claim is undecided.", "The claim is true.", False),
+    ("Each row has the score of one setting.", "Every row has the score of a setting.", True),
+)
+
+
+@pytest.mark.parametrize(("fresh", "mine", "same"), CLAIMS, ids=range(len(CLAIMS)))
+def test_a_reworded_sentence_must_claim_the_same(fresh, mine, same):
+    assert differs(mine, fresh, ("SAP", "SCRUB", "Digits", "CIFAR-10")) != same
+
+
+def test_a_changed_verdict_is_found_in_a_paper(tmp_path):
+    """The published tests need no store."""
+    text = generated_block.generated_latex(Recipe(generated_block.PUBLISHED_TESTS, print={"notes": "full"}), None)
+    path = tmp_path / "t.tex"
+    edits = (
+        ("do not differ significantly", "differ significantly"),
+        ("SAP beats Finetune", "Finetune beats SAP"),
+        ("SAP against SSD", "SSD against SAP"),
+        ("All tests are two-sided.", "All tests are two-sided. SAP is significantly better than SCRUB."),
+    )
+    for old, new in edits:
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        output, code = lint(path, None)
+        assert (code, "1 changed claim" in output) == (1, True), output
+    path.write_text(text.replace("All tests are two-sided.", "All tests are two-sided. Higher is better."))
+    assert lint(path, None)[1] == 0
 
 
 RETRAIN = r"Retrain & 1 & 0"

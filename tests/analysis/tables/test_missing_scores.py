@@ -12,8 +12,9 @@ from analysis.store.load import load
 from analysis.store.results import cells
 from analysis.store.selection_policy import Policy, select
 from analysis.tables.comparison import comparison
+from analysis.tables.csv_text import to_csv
 from analysis.tables.registry import OF_EVERY_STORE, TABLES
-from analysis.tables.render import terminal, to_csv
+from analysis.tables.render import terminal
 
 MINE = """
 name: mine

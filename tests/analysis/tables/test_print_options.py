@@ -9,8 +9,9 @@ from analysis.__main__ import main
 from analysis.store.labels import p_value
 from analysis.tables.latex import latex
 from analysis.tables.latex_layout import WIDTHS
-from analysis.tables.names import parse_name, printing
-from analysis.tables.print_options import PrintOptions, apply, parse_print_options
+from analysis.tables.names import Name, parse_name, printing
+from analysis.tables.print_options import PrintOptions, parse_print_options
+from analysis.tables.printed_form import apply
 from analysis.tables.render import Column, FormattedCell, Table, markdown, paper_text, terminal
 from analysis.tables.short_texts import CAPTION_LINES, NOTE_LINES, short_texts
 from analysis.tables.text_width import count_lines
@@ -254,3 +255,52 @@ def test_options_of_the_command(small, capsys, words, told):
     said = capsys.readouterr().err
     assert told in said
     assert said.count("\n") == 1
+
+
+def test_decimals_round_bounds_and_never_to_zero(table):
+    values = (("≥ 12.346", None), ("0.02", 0.0214), ("0.00", 0.0))
+    rows = tuple(
+        (row[0], FormattedCell(text, value, exact="≥ 12.3456" if value is None else ""))
+        for row, (text, value) in zip(table.rows, values, strict=True)
+    )
+    made = one(replace(table, columns=(table.columns[0], Column("cost", "Cost (s)")), rows=rows), decimals=1)
+    assert [row[1].text for row in made.rows] == ["≥ 12.3", "0.02", "0.0"]
+
+
+def test_options_of_several_tables(table):
+    other = replace(table, name="other", columns=(*table.columns[:5], Column("peak", "Peak MB")))
+    (only,) = apply([table, other], PrintOptions(columns=("Peak MB",), caption=Name("Memory")))
+    assert (only.name, only.caption) == ("other", "Memory")
+    with pytest.raises(UserError, match="one caption cannot stand over 2 tables of different contents"):
+        apply([table, other], PrintOptions(caption=Name("Both")))
+    with pytest.raises(UserError, match="leave no row of the table 'mine'"):
+        apply([table, replace(table, rows=table.rows[:1])], PrintOptions(drop=("SAP",)))
+    cells = [replace(table, cell=cell) for cell in ("digits", "mnist")]
+    assert [made.caption for made in apply(cells, PrintOptions(caption=Name("Mine.")))] == ["Mine (digits).", "Mine (mnist)."]
+    assert apply([], PrintOptions(caption=Name("None"))) == ()
+
+
+def test_cost_and_headline_have_the_options_of_tables(small, tmp_path, capsys):
+    store = str(small.write())
+    (tmp_path / "names.yaml").write_text("method: {sap: {text: Ours, latex: 'Ours~\\cite{a}'}}\n")
+    options = ["--format", "latex", "--names", str(tmp_path / "names.yaml"), "--decimals", "1", "--notes", "none", "--label", "tab:x"]
+    assert main([store, "cost", *options, "--caption", "50 % & more"]) == 0
+    printed = capsys.readouterr().out
+    for part in (r"\caption{50\,\% \& more}", r"\label{tab:x}", r"Ours~\cite{a} (alpha16) & 3 & 3.0"):
+        assert part in printed
+    (tmp_path / "cost.tex").write_text(printed)
+    assert main([store, "headline", "comparisons", *options, "--body-only"]) == 0
+    printed = capsys.readouterr().out
+    assert r"\caption" not in printed
+    assert printed.count(r"\begin{tabular}") == 1
+    (tmp_path / "headline.tex").write_text(printed)
+    (tmp_path / "mine.yaml").write_text("table: headline\nprint: {columns: ['Best gain (points)']}\n")
+    assert main([store, "table", str(tmp_path / "mine.yaml"), "--format", "csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "cell,method,best_gain_points,best_gain_points_std"
+    assert main([store, "lint", str(tmp_path / "cost.tex"), str(tmp_path / "headline.tex")]) == 0
+
+
+@pytest.mark.parametrize("arguments", [["cost", "--body-only"], ["headline", "--width", "one"], ["html", "--label", "tab:x"]])
+def test_an_option_without_effect_is_refused_in_one_sentence(small, arguments, capsys):
+    assert main([str(small.write()), *arguments]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from analysis.store.labels import DASH, mean_std, method_label, number, seconds, span
+from analysis.tables.csv_text import to_csv
 from analysis.tables.latex import escape_latex, latex
-from analysis.tables.render import Column, FormattedCell, Table, markdown, terminal, to_csv
+from analysis.tables.render import Column, FormattedCell, Table, markdown, terminal
 
 NASTY = r"50% & #1_a {b} $x$ ~ ^ \ <|>"
 

@@ -166,8 +166,8 @@ def test_the_command_in_every_form(store, capsys, form):
 
 
 def test_bad_input(store, maker, capsys):
-    assert main([str(store.write()), "headline", "--format", "csv"]) == 2
-    assert "csv" in capsys.readouterr().err
+    assert main([str(store.write()), "headline", "costs"]) == 2
+    assert "choose from 'performance', 'cost', 'comparisons'" in capsys.readouterr().err
     store.rows = [replace(row, debug="smoke") for row in store.rows]
     assert main([str(store.write()), "headline"]) == 2
     assert "debug=smoke" in capsys.readouterr().err
@@ -176,4 +176,4 @@ def test_bad_input(store, maker, capsys):
 def test_a_store_without_searches(maker, capsys):
     maker.baseline(1, 0.6, 0.7, 0.7)
     assert main([str(maker.write()), "headline"]) == 2
-    assert "has no numbers for the report 'headline'" in capsys.readouterr().err
+    assert "has no numbers for the table 'headline'" in capsys.readouterr().err

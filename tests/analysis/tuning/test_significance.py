@@ -136,4 +136,4 @@ def test_the_verdict_has_the_direction_of_the_ranks():
 
 
 def test_p_values_are_formatted():
-    assert [p_text(p) for p in (0.0156, 0.0001, None)] == ["p = .016", "p < .001", "no p-value"]
+    assert [p_text(p) for p in (0.0156, 0.0001, 0.00009, None)] == ["p = .016", "p = .0001", "p < .0001", "no p-value"]
