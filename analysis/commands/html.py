@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.commands.common import add_output, output_folder
-from analysis.page.build import render_page
+from analysis.page.build import PAGE, render_page, write_page
 from analysis.store.labels import counted
 from analysis.store.load import Results, load
 from sap_core.errors import UserError
@@ -37,13 +37,12 @@ def run(results: Results, options: argparse.Namespace) -> str:
     Raises:
         UserError: the interval is not a positive number.
     """
-    path = output_folder(results, options) / "report.html"
+    folder = output_folder(results, options)
     if options.watch is None:
-        save_text(path, render_page(results))
-        return str(path)
+        return str(write_page(results, folder))
     if not 0 < options.watch < float("inf"):
         raise UserError(f"--watch {options.watch:g} is not a positive number of seconds; use for example --watch 15")
-    return watch(results, path, options.watch)
+    return watch(results, folder / PAGE, options.watch)
 
 
 def watch(results: Results, path: Path, seconds: float, sleep: Callable[[float], None] = time.sleep) -> str:
