@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.commands import COMMANDS, DEFAULT, STORE_OPTIONAL, ReadsColumns, command
+from analysis.commands import COMMANDS, DEFAULT, RENAMED, STORE_OPTIONAL, ReadsColumns, command
 from analysis.store.load import load
 from sap_core.command_line import Parser, home_expanded, program, report_error
 from sap_core.errors import UserError, unknown
@@ -89,6 +89,8 @@ def split(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
     if name is None and not set(rest) & set(HELP_OPTIONS):
         # Without a command every argument is a store. The first one is left to `load`, which names what a store is.
         for argument in stores[1:]:
+            if argument in RENAMED and not home_expanded(argument).exists():
+                raise UserError(f"the command '{argument}' is now named '{RENAMED[argument]}': sap-report STORE {RENAMED[argument]}")
             if not home_expanded(argument).is_dir():
                 raise unknown("command", argument, COMMANDS, "sap-report STORE COMMAND")
     return [home_expanded(argument) for argument in stores], name, rest

@@ -16,6 +16,8 @@ from torchvision.models import resnet18
 
 from analysis.__main__ import main as report
 from analysis.__main__ import split as report_words
+from analysis.reports.report import write_tables
+from analysis.store.load import load
 from sap_core.api import Sizes, Trainer
 from sap_core.data.prepare import parser as prepare_options
 from sap_core.data.source import Classes, Noise
@@ -79,6 +81,8 @@ def home(tmp_path_factory):
         ]
     )  # fmt: skip
     assert done == 0
+    # One file of `sap-report results/demo all`, which a page checks with `lint`.
+    write_tables(load([folder / "results/demo"]), "comparison", folder / "results/demo/report")
     shutil.copytree(ROOT / "examples/demo", folder / "examples/demo", ignore=shutil.ignore_patterns("report"))
     return folder
 

@@ -22,11 +22,12 @@ from analysis.store.load import Results
 CommandOutput = str | tuple[str, int]
 """The text to print, with an exit code if it is not 0."""
 
-DEFAULT = "report"
+DEFAULT = "summary"
 """The command that runs if none is given."""
 
 COMMANDS = {
-    "report": "write all tables and plots to STORE/report/ and print the main tables (the default command)",
+    "summary": "print a small table, the finding in one sentence and the next commands; write nothing (the default command)",
+    "all": "write every table, figure and the HTML page to STORE/report/, those that have changed",
     "table": "print one table",
     "plot": "write one plot to STORE/report/",
     "cost": "print the tuning cost of every search by phase",
@@ -43,6 +44,9 @@ COMMANDS = {
     "export": "write all rows to one CSV or Parquet file",
 }
 """Name -> description, in the order of the help."""
+
+RENAMED = {"report": "all"}
+"""Former name -> name, for the message about a command that no longer exists."""
 
 STORE_OPTIONAL: frozenset[str] = frozenset({"claims", "lint", "published"})
 """Commands that also work without a store; `run` then receives None in place of results."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.commands.common import add_names, add_output, names_in, output_folder
-from analysis.page.build import render_page
+from analysis.page.build import PAGE, render_page, write_page
 from analysis.store.labels import counted
 from analysis.store.load import Results, load
 from analysis.tables.print_options import PrintOptions, parse_print_options
@@ -42,15 +42,14 @@ def run(results: Results, options: argparse.Namespace) -> str:
     Raises:
         UserError: the interval is not a positive number.
     """
-    path = output_folder(results, options) / "report.html"
+    folder = output_folder(results, options)
     given = {"spread": not options.no_spread} | ({} if options.decimals is None else {"decimals": options.decimals})
     printed = replace(parse_print_options(given, "the options"), names=names_in(options))
     if options.watch is None:
-        save_text(path, render_page(results, options=printed))
-        return str(path)
+        return str(write_page(results, folder, printed))
     if not 0 < options.watch < float("inf"):
         raise UserError(f"--watch {options.watch:g} is not a positive number of seconds; use for example --watch 15")
-    return watch(results, path, options.watch, options=printed)
+    return watch(results, folder / PAGE, options.watch, options=printed)
 
 
 def watch(

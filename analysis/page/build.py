@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from analysis.page.facts import Facts, facts
 from analysis.plots import figures
 from analysis.reports import report
+from analysis.reports.side_by_side import side_by_side
 from analysis.store.labels import counted
 from analysis.store.load import Results
 from analysis.tables.latex import latex
@@ -22,6 +24,10 @@ from analysis.tables.names import has_latex, printing
 from analysis.tables.print_options import PrintOptions
 from analysis.tables.render import Column, FormattedCell, Table, flat, markdown, readable
 from sap_core.errors import UserError
+from sap_core.files import save_text
+
+PAGE = "report.html"
+"""Name of the file."""
 
 _PLOT_DPI = 160
 
@@ -110,6 +116,13 @@ def _render(results: Results, refresh: float | None, options: PrintOptions) -> s
     )
 
 
+def write_page(results: Results, folder: Path, options: PrintOptions = PrintOptions()) -> Path:  # noqa: B008  # frozen
+    """Writes report.html into a folder; see `render_page`."""
+    path = folder / PAGE
+    save_text(path, render_page(results, options=options))
+    return path
+
+
 def sort_key(column: Column, cell: FormattedCell) -> str:
     """The sort key of a cell: its number in a numeric column, otherwise its text in lower case."""
     if not column.numeric:
@@ -161,19 +174,26 @@ def _tables(results: Results, options: PrintOptions, problems: list[str]) -> Ite
 
 
 def _plots(results: Results, problems: list[str]) -> Iterator[PagePlot]:
-    # One figure at a time, so that memory never contains several.
-    for name in report.PLOTS:
-        with figures.rc_context():
-            figure = _report_errors(lambda name=name: report.PLOTS[name](results), problems)  # type: ignore[misc]
-            if not figure:
-                continue
-            buffer = io.BytesIO()
-            # Embedded as base64, because the page must not load anything from elsewhere.
-            figure.savefig(buffer, format="png", dpi=_PLOT_DPI)
-            caption = figures.caption_of(figure) or name.replace("_", " ")
-            # pyplot keeps every open figure in memory.
-            figures.close(figure)
-        yield PagePlot(_anchor(f"plot-{name}"), caption, base64.b64encode(buffer.getvalue()).decode())
+    for plot, found in side_by_side(results, _draw, tuple(report.PLOTS)):
+        problems += found
+        if plot is not None:
+            yield plot
+
+
+def _draw(results: Results, name: str) -> tuple[PagePlot | None, list[str]]:
+    """(the plot, or None without numbers; problems)"""
+    problems: list[str] = []
+    with figures.rc_context():
+        figure = _report_errors(lambda: report.PLOTS[name](results), problems)
+        if not figure:
+            return None, problems
+        buffer = io.BytesIO()
+        # Embedded as base64, because the page must not load anything from elsewhere.
+        figure.savefig(buffer, format="png", dpi=_PLOT_DPI)
+        caption = figures.caption_of(figure) or name.replace("_", " ")
+        # pyplot keeps every open figure in memory.
+        figures.close(figure)
+    return PagePlot(_anchor(f"plot-{name}"), caption, base64.b64encode(buffer.getvalue()).decode()), problems
 
 
 def _report_errors(make: Callable[[], Any], problems: list[str] | Any) -> Any:

@@ -1,4 +1,4 @@
-"""Writes the report folder of a store: tables as LaTeX, Markdown and CSV, figures as PNG and PDF. Each file is replaced atomically."""
+"""Writes tables as LaTeX, Markdown and CSV, and figures as PNG and PDF. Each file is replaced atomically."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from analysis.tables.comparison import comparison
 from analysis.tables.csv_text import to_csv
 from analysis.tables.duplicates import duplicates
 from analysis.tables.latex import escape_latex
-from analysis.tables.names import DisplayNames, has_latex, printing
+from analysis.tables.names import DisplayNames, has_latex
 from analysis.tables.print_options import PrintOptions
 from analysis.tables.recommendation import recommendation_for_own_data
 from analysis.tables.registry import OF_EVERY_STORE
@@ -52,7 +52,8 @@ _NUMBERS: dict[str, Callable[[Results], str]] = {
     "tuning_trials": partial(tuning_cost.curves_csv, trials=True),
 }
 
-_FILES = {"comparison": "table"}
+_FILES = {"comparison": "table"} | {name: f"{name}_table" for name in PLOTS}
+"""Stems of files of tables that are not named after the table: that of a figure is taken by the LaTeX float of the figure."""
 
 FIGURE_START = generated_block.FIGURE_START
 
@@ -65,7 +66,6 @@ def write_tables(results: Results, name: str, folder: Path, names: DisplayNames 
         return []
     # Tables are expensive to make, so a second time only if LaTeX prints other names.
     in_latex = generated_block.tables(recipe, results, latex=True) if has_latex(recipe.options.names) else tables
-    # The main table has a file name of its own, table.tex.
     stem = _FILES.get(name, name)
     forms = {
         "tex": generated_block.wrap(recipe, results, generated_block.latex_of(in_latex)),
@@ -130,7 +130,7 @@ def figure_latex(stem: str, caption: str, page: figures.PageWidth) -> str:
 
 
 def main_tables(results: Results) -> list[Table]:
-    """The main tables of the store: those printed by `sap-report STORE` and shown first on the HTML page."""
+    """The main tables of the store, which are shown first on the HTML page."""
     # A sweep without correctors: compare trainers and pruners.
     if not (results.plan["job_type"] == "tune").any():
         trained = make_tables(results, "prune4rel") or (*make_tables(results, "trainers"), *make_tables(results, "prl"))
@@ -151,13 +151,6 @@ def names_of(results: Results) -> list[str]:
     """The names of all tables in the store's report."""
     # The tables that an experiment was made for come first.
     return [*experiment_tables(results), *OF_EVERY_STORE]
-
-
-def write_all(results: Results, folder: Path, names: DisplayNames | None = None) -> list[Path]:
-    """Writes every table and every plot that the store has numbers for, with the user's printed names; returns the paths."""
-    tables = [path for name in names_of(results) for path in write_tables(results, name, folder, names)]
-    with printing(names or {}):
-        return tables + [path for name in PLOTS for path in write_plot(results, name, folder)]
 
 
 def _write(path: Path, fill: Callable[[Path], object]) -> Path:

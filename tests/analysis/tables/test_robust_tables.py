@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.reports.report import main_tables, make_tables, write_all
+from analysis.reports.report import main_tables, make_tables, names_of, write_tables
 from analysis.store.labels import MISSING
 from analysis.store.load import load
 from sap_core.errors import UserError
@@ -88,7 +88,8 @@ def test_selections_by_share_and_trainer(pruned):
 
 
 def test_the_report_has_every_form(pruned, tmp_path):
-    names = {path.name for path in write_all(load([pruned.write()]), tmp_path)}
+    results = load([pruned.write()])
+    names = {path.name for name in names_of(results) for path in write_tables(results, name, tmp_path)}
     assert {"prune4rel.tex", "prune4rel.md", "prune4rel.csv"} <= names
 
 
