@@ -45,7 +45,12 @@ def program(main: Callable[..., int]) -> Callable[..., int]:
             _start_in_utf8_mode()
         complete_account()
         with _streams() as output:
-            code = main(arguments)
+            try:
+                code = main(arguments)
+            except SystemExit as ended:  # argparse ends a program after --help like this
+                if arguments is not None or not isinstance(ended.code, int | None):
+                    raise
+                code = ended.code or 0
             if output is not None:
                 # Here, where an error can still be reported.
                 sys.stdout.flush()

@@ -7,7 +7,7 @@ All programs read YAML here: configuration files, descriptions of tables and clu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sap_core.errors import UserError
 TextKeys = Callable[[tuple[str, ...]], bool]
 """Whether the scalars at a path of keys are text, whatever they look like. Lists are transparent: their items have the path of the list."""
 
+_STANDARD = "tag:yaml.org,2002:"
 _TEXT = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -117,6 +118,23 @@ def parse_yaml(text: str, where: str, is_text: TextKeys | None = None) -> Docume
         loader.dispose()
 
 
+def key_line(text: str, keys: Sequence[str]) -> int | None:
+    """Return the line of a key in a YAML text that can be parsed; of the last key of the path that is there, None if there is none."""
+    loader, line = _Loader(text), None
+    try:
+        node = loader.get_single_node()
+    finally:
+        loader.dispose()
+    for name in keys:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        found = next(((key, value) for key, value in node.value if key.value == name), None)
+        if found is None:
+            break
+        line, node = int(found[0].start_mark.line) + 1, found[1]
+    return line
+
+
 _MAX_VALUES = 100_000
 """The most values of a file, those behind an alias counted at every use. A search space has a few thousand."""
 
@@ -148,6 +166,11 @@ def _scalars(
     if node in above:
         raise UserError(f"{where}, line {node.start_mark.line + 1}: an alias (*) stands inside of what it refers to; write the values out")
     if isinstance(node, yaml.ScalarNode):
+        # A tag such as !x has no meaning here; where the scalar becomes text it would vanish without a word.
+        if not node.tag.startswith(_STANDARD) or "/" in node.tag:
+            tag = node.tag.replace(_STANDARD, "!!")
+            remedy = "put a text that begins with ! in quotes"
+            raise UserError(f"{where}, line {node.start_mark.line + 1}: {tag} is a tag of YAML, which this file may not have; {remedy}")
         # The parser of libyaml gives unquoted scalars the style "".
         if node.style or node.tag == _TEXT:
             return

@@ -57,7 +57,7 @@ def read_cluster(arguments: Sequence[str]) -> tuple[Cluster, list[str]]:
     if len(names) != 1:
         raise UserError("name one cluster, as in cluster=mine (sap-slurm init mine writes its file)")
     rest = [expand_home(argument) for argument in arguments if not argument.startswith(("cluster=", "cluster."))]
-    return load_cluster(names[0], CODE, overrides), rest
+    return load_cluster(names[0], (HOME, CODE), overrides), rest
 
 
 def expand_home(argument: str) -> str:

@@ -1,9 +1,9 @@
 """Read and check cluster files, which describe a Slurm cluster and the resources to request.
 
-A cluster file is cluster/NAME.yaml in the user's configuration folder (`sap-slurm init NAME` writes one) or conf/cluster/NAME.yaml in the
-checkout; the user's own takes precedence. Cluster files are not composed by Hydra, since nothing in them may enter an id. Every value is
-checked once, here, so any value of a `Cluster` is safe in a batch script; `setup` alone holds shell lines. Requires yaml in addition to the
-standard library.
+A cluster file is cluster/NAME.yaml in the user's configuration folder (`sap-slurm init NAME` writes one), or conf/cluster/NAME.yaml in the
+folder to which relative paths refer or beside the code; the first of them is taken. Hydra does not compose cluster files, since nothing in
+them may enter an id. Every value is checked once, here, so any value of a `Cluster` is safe in a batch script; `setup` alone holds shell
+lines. Requires yaml in addition to the standard library.
 """
 
 from __future__ import annotations
@@ -172,22 +172,22 @@ def check_name(name: str) -> str:
     return name
 
 
-def cluster_files(home: Path) -> dict[str, Path]:
-    """Map cluster names to files. The user's own files take precedence over those of the checkout `home`."""
+def cluster_files(roots: Sequence[Path]) -> dict[str, Path]:
+    """Map cluster names to files: those of the user's configuration folder, then those of conf/cluster in each of the folders."""
     found: dict[str, Path] = {}
-    # The user's folder second, so that its files replace those of the same name.
-    for folder in (home / "conf" / "cluster", config_folder()):
+    # The first folder last, so that its files replace those of the same name.
+    for folder in (*(root / "conf" / "cluster" for root in reversed(roots)), config_folder()):
         found |= {path.stem: path for path in sorted(folder.glob("*.yaml")) if not path.name.startswith((".", "#")) and path.is_file()}
     return found
 
 
-def load_cluster(name: str, home: Path, overrides: Sequence[str] = ()) -> Cluster:
-    """Read the cluster file of that name and apply `KEY=VALUE` overrides.
+def load_cluster(name: str, roots: Sequence[Path], overrides: Sequence[str] = ()) -> Cluster:
+    """Read the cluster file of that name (see `cluster_files`) and apply `KEY=VALUE` overrides.
 
     Raises:
         UserError: there is no such file, or a key or value is invalid.
     """
-    files = cluster_files(home)
+    files = cluster_files(roots)
     if not _NAME.fullmatch(name) or name not in files:
         error = unknown("cluster", name, files)
         raise UserError(f"{error} (sap-slurm init NAME writes a cluster file to {config_folder()})")

@@ -20,13 +20,13 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from sap_core.command_line import shell_word
 from sap_core.errors import UserError, unknown
 from sweeper.config.choices import config_folder, unknown_choice
 from sweeper.config.composition import compose_config, hydra_ready, options
+from sweeper.config.hydra_errors import sentence
 from sweeper.config.hydra_source import written_numbers
 from sweeper.config.multirun import suggest_lists
 from sweeper.config.override_text import override_text, parse_argument, written_scalars
@@ -37,6 +37,7 @@ from sweeper.config.schema import (
     Config,
     SearchConfig,
     SearchEntry,
+    check_integers,
     check_values,
     expand_cells,
     expand_searches,
@@ -88,6 +89,9 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         # The override lines of a cell come before those of the command line, and Hydra applies the last one.
         cells = [_compose_cell(cell, overrides, config_dirs, cache) for cell in expand_cells(entries)]
         written = needs_class([*written_numbers(config_dirs), *written_scalars(overrides)])
+    check_integers(raw)
+    for cell in cells:
+        check_integers({group: cell[group] for group in CELL_GROUPS})
     if written:
         # Cells share what composes equal, and this changes it.
         cells = copy.deepcopy(cells)
@@ -281,7 +285,7 @@ def _compose(overrides: Sequence[Override], config_dirs: Sequence[Path], methods
         return compose_config(overrides, config_dirs, methods)
     # YAMLError: a file that is no YAML, or has a tag that names an object of Python; no object is made of it.
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(_message(error)) from error
+        raise UserError(sentence(error, config_dirs)) from error
 
 
 def _searches(entries: Sequence[Any], config_dirs: Sequence[Path]) -> list[SearchEntry]:
@@ -295,7 +299,7 @@ def _searches(entries: Sequence[Any], config_dirs: Sequence[Path]) -> list[Searc
             # Merged with the schema, so that types are checked as those of `search` itself.
             search: SearchConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SearchConfig), chosen, given))  # type: ignore[assignment]
         except OmegaConfBaseException as error:
-            raise UserError(f"searches: {_message(error)}") from error
+            raise UserError(f"searches: {sentence(error)}") from error
         found.append(SearchEntry(methods, search))
     return found
 
@@ -305,34 +309,10 @@ def _to_config(base: DictConfig, searches: list[SearchEntry]) -> Config:
         # Plain dataclasses from here on; the schema has checked the types.
         config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), base))  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UserError(_message(error)) from error
+        raise UserError(sentence(error)) from error
     config.searches = list(searches)
     check_values(config)
     return config
-
-
-_TYPES = {"integer": "a whole number, without a point", "float": "a number", "bool": "true or false", "boolean": "true or false"}
-
-
-def _message(error: Exception) -> str:
-    """One line of the innermost exception, with its key."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    key = getattr(cause, "full_key", None)
-    if isinstance(cause, MissingMandatoryValue):
-        return f"{key} has no value; set {key}=..."
-    # OmegaConf appends lines of context (full_key, object_type) to its messages; only what precedes them is of use here.
-    text = " ".join(str(cause).split("full_key:")[0].split())
-    if text.endswith("is not in struct"):
-        text += f"; a new key is added with +{key}=..."
-    elif found := re.fullmatch(r"(?s)Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+).*", text):
-        text = f"Value '{found[1]}' must be {_TYPES.get(found[2].lower(), found[2])}"
-    elif "is not a ListConfig" in text and key:
-        text = f"one value is not a list; write {shell_word(f'{key}=[VALUE]')}"
-    elif "Cannot convert 'list' to string" in text or "Cannot convert 'dict' to string" in text:
-        text = "a list or mapping is not a text; write one value"
-    return f"{key}: {text}" if key else text
 
 
 def _to_plain(config: DictConfig) -> dict[str, Any]:
@@ -340,5 +320,5 @@ def _to_plain(config: DictConfig) -> dict[str, Any]:
         # Resolved here, after all overrides, so that ${noise.rate} sees the value that the command line sets.
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UserError(_message(error)) from error
+        raise UserError(sentence(error)) from error
     return plain

@@ -211,6 +211,11 @@ def check_values(config: Config) -> None:
         raise UserError(
             f"name={config.name!r} is also the name of a folder below results; use letters, digits and _.- only, as in name=mine"
         )
+    folders = {f"paths.{name}": value for name, value in vars(config.paths).items()}
+    for key, path in {**folders, "export": config.export}.items():
+        # An empty path would be the folder to which relative ones refer.
+        if path is not None and (not path.strip() or "\0" in path):
+            raise UserError(f"{key}={path!r} is no path (an unset variable of the shell is empty); write one, or leave {key} out")
     for key, values in (("seeds", config.seeds), ("methods", config.methods)):
         # A repeated seed or method would be planned once and look like a mistake in the counts.
         if len(set(values)) != len(values):
@@ -245,6 +250,22 @@ def check_values(config: Config) -> None:
             raise UserError(f"backend.{name}={value:g} must be above 0 and finite")
     at_least("debug", 1, epochs=debug.epochs, settings=debug.settings, seeds=debug.seeds)
     at_least("debug", 50, images=debug.images)
+
+
+def check_integers(value: Any, key: str = "") -> None:
+    """Check that all whole numbers in plain data fit into the 64 bits of a column of a store.
+
+    Raises:
+        UserError: the first that does not; `key` leads to the data in the message.
+    """
+    if isinstance(value, dict):
+        for name, item in value.items():
+            check_integers(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for item in value:
+            check_integers(item, key)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UserError(f"{key}={value} is too large; whole numbers are at most 2**63 - 1, which is {2**63 - 1}")
 
 
 def _check_backend(backend: BackendConfig) -> None:

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
+import os
 import sys
 from sap_core.command_line import program
 
@@ -21,6 +22,8 @@ def main(arguments=None):
     print("to the error stream: ±", file=sys.stderr)
     sys.stdout.flush()
     open(sys.argv[1], "w").write("ran to its end")
+    if "EXITS" in os.environ:
+        sys.exit(int(sys.argv[3]) or None)
     return int(sys.argv[3])
 
 raise SystemExit(main())
@@ -44,11 +47,11 @@ def test_closed_streams_and_a_full_error_stream_are_no_failure(tmp_path, shell):
 
 @pytest.mark.parametrize("code", [0, 1, 2, 130])
 def test_a_full_standard_output_is_reported_and_never_counts_as_success(tmp_path, code):
-    found, _, error = run(tmp_path, ">/dev/full", code)
-    assert found == (code or 1)
-    assert (
-        error.decode().splitlines()[-1] == "error: standard output cannot be written (No space left on device); not all of it was printed"
-    )
+    for environment in ({}, {"EXITS": "as argparse does after --help"}):
+        found, _, error = run(tmp_path, ">/dev/full", code, **environment)
+        assert found == (code or 1)
+        last = error.decode().splitlines()[-1]
+        assert last == "error: standard output cannot be written (No space left on device); not all of it was printed"
 
 
 @pytest.mark.parametrize("code", [0, 1])

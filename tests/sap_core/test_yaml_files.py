@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sap_core.errors import UserError
-from sap_core.yaml_files import parse_yaml, read_yaml
+from sap_core.yaml_files import key_line, parse_yaml, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from sap_core.yaml_files import parse_yaml, read_yaml
         (b"a: [1, 2\nb: 1\n", "close brackets"),
         (b"a: 'x\nb: 1\n", "line 1: found unexpected end of stream; "),
         (b"a: 1\nb: x\x07\n", "line 2: the character U+0007 is not allowed in YAML; remove it"),
-        (b"a: !!python/object:os.system x\n", "line 1: could not determine a constructor for the tag"),
+        (b"a: !!python/object:os.system x\n", "line 1: !!python/object:os.system is a tag of YAML"),
         (b"a: &a [1, *a]\n", "line 1: an alias (*) stands inside of what it refers to"),
     ],
     ids=range(17),
@@ -66,6 +66,18 @@ def test_names_that_look_like_numbers_stay_text_where_they_are_text():
     document = parse_yaml(f"names: [{', '.join(LOOKS)}, null]\nother: {{x: 1.10}}\nabsent: null\n", "t", lambda keys: keys[0] != "other")
     assert document.data == {"names": [*LOOKS, "null"], "other": {"x": 1.1}, "absent": None}
     assert (("other", "x"), 1.1, "1.10") in document.written
+
+
+@pytest.mark.parametrize("value", ["!x", "!x y", "!!python/name:os.system"])
+def test_a_tag_before_a_text_does_not_vanish(value):
+    with pytest.raises(UserError, match=r"t, line 2: .* is a tag of YAML, .* put a text that begins with ! in quotes"):
+        parse_yaml(f"a: 1\nname: {value}\n", "t", lambda keys: True)
+    assert parse_yaml("a: '!x'\nb: =\nc: !!str 1\n", "t", lambda keys: True).data == {"a": "!x", "b": "=", "c": "1"}
+
+
+def test_the_line_of_a_key_or_of_the_last_one_above_it_that_is_there():
+    text = "# comment\na: 1\nb:\n  c: {d: 1}\n"
+    assert [key_line(text, keys) for keys in (["a"], ["b", "c", "d"], ["b", "x"], ["x"], [])] == [2, 4, 3, None, None]
 
 
 def test_aliases_of_aliases_are_refused_in_time(tmp_path):

@@ -37,8 +37,18 @@ def test_the_example_documents_every_key_and_no_other():
 def test_the_users_own_file_takes_precedence(config_folder):
     config_folder.mkdir(parents=True)
     (config_folder / "example.yaml").write_text("gpus: 2\nprocesses: 2\ntime: 1-00:00:00\nsetup:\n  - module load cuda\n")
-    cluster = load_cluster("example", HOME, ["time=30", "partition=long"])
+    cluster = load_cluster("example", [HOME], ["time=30", "partition=long"])
     assert (cluster.gpus, cluster.time, cluster.partition, cluster.setup) == (2, "30", "long", ("module load cuda",))
+
+
+def test_a_file_is_looked_for_in_the_users_folder_then_beside_the_work_then_beside_the_code(config_folder, tmp_path):
+    folders = [tmp_path / "work", tmp_path / "code"]
+    for folder, cpus in zip(
+        (tmp_path / "code" / "conf" / "cluster", tmp_path / "work" / "conf" / "cluster", config_folder), "123", strict=True
+    ):
+        folder.mkdir(parents=True)
+        (folder / "mine.yaml").write_text(f"cpus: {cpus}\n")
+        assert load_cluster("mine", folders).cpus == int(cpus)
 
 
 @pytest.mark.parametrize("key", ["partition", "account", "qos", "constraint", "memory", "time", "gpu_type", "scratch"])
@@ -107,10 +117,10 @@ def test_files_that_cannot_be_read(config_folder):
     ):
         (config_folder / "bad.yaml").write_text(text)
         with pytest.raises(UserError, match=message):
-            load_cluster("bad", HOME)
+            load_cluster("bad", [HOME])
     for name in ("exampel", "../example", ""):
         with pytest.raises(UserError, match=r"unknown cluster .*sap-slurm init NAME writes"):
-            load_cluster(name, HOME)
+            load_cluster(name, [HOME])
     with pytest.raises(UserError, match="is not a valid cluster name"):
         check_name("../x")
 

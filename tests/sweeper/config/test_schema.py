@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.config.schema import BackendConfig, Config, DebugConfig, check_values
+from sweeper.config.schema import BackendConfig, Config, DebugConfig, PathsConfig, check_integers, check_values
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,12 @@ from sweeper.config.schema import BackendConfig, Config, DebugConfig, check_valu
         (Config(seeds=[1], backend=BackendConfig(address="head:1", device="mps")), r"backend\.device=mps .* set backend=local"),
         (Config(seeds=[1], backend=BackendConfig(flops_per_second=-1)), r"backend\.flops_per_second=-1 must be above 0"),
         (Config(seeds=[1], backend=BackendConfig(device="gpu")), "backend.device='gpu' is not a device; allowed: cpu, cuda, cuda:N, mps"),
+        (
+            Config(seeds=[1], paths=PathsConfig(artifacts=" ")),
+            r"paths\.artifacts=' ' is no path \(an unset variable of the shell is empty\)",
+        ),
+        (Config(seeds=[1], paths=PathsConfig(results="")), r"paths\.results='' is no path"),
+        (Config(seeds=[1], export="a\0b"), r"export='a\\x00b' is no path"),
         (Config(seeds=[1], retry="all"), "unknown retry 'all'; allowed: failed"),
         (Config(seeds=[1], debug=DebugConfig(settings=0)), r"debug\.settings=0 is too small"),
         (Config(seeds=[1], debug=DebugConfig(images=3)), r"debug\.images=3 is too small; it must be at least 50"),
@@ -40,3 +46,11 @@ def test_what_is_shipped_passes():
     check_values(
         Config(name="table-1_b.2", seeds=[1, 2], methods=["sap", "scrub@grid_b"], backend=BackendConfig(device="cuda:1", workers=3))
     )
+
+
+def test_whole_numbers_that_no_column_can_hold_are_named():
+    check_integers({"seeds": [2**63 - 1, -(2**63)], "name": "9" * 30, "rate": 1e300})
+    with pytest.raises(UserError, match=r"trainer\.epochs=9223372036854775808 is too large; whole numbers are at most 2\*\*63 - 1"):
+        check_integers({"trainer": {"epochs": 2**63}})
+    with pytest.raises(UserError, match="seeds=-1"):
+        check_integers({"seeds": [1, -(10**20)]})
