@@ -19,10 +19,10 @@ import pyarrow as pa
 import yaml
 
 from analysis.reports.report import write_plot
+from analysis.reports.summary import summary
 from analysis.store.load import Results, load
 from analysis.store.parquet import read_file, read_folder, write_table
-from analysis.tables.comparison import comparison
-from analysis.tables.render import Table, markdown
+from analysis.tables.render import markdown
 from sap_core.errors import UserError
 from sap_core.files import load_text, replacing, save_text, save_yaml
 from sap_core.records import Planned, Point, Row
@@ -64,7 +64,7 @@ def refresh(source: Path, home: Path) -> None:
     results = load([small])
     readme = home / "README.md"
     text = readme.read_text(encoding="utf-8")
-    save_text(readme, re.sub(f"{START}.*{END}", lambda _: f"{START}\n{folded_table(comparison(results))}{END}", text, flags=re.S))
+    save_text(readme, re.sub(f"{START}.*{END}", lambda _: f"{START}\n{shown_in_readme(results)}{END}", text, flags=re.S))
     for path in write_plot(results, "tuning_cost", small / "report"):
         if path.suffix == ".png":
             with replacing(home / FIGURE.relative_to(HOME)) as temporary:
@@ -72,11 +72,12 @@ def refresh(source: Path, home: Path) -> None:
     shutil.rmtree(small / "report")
 
 
-def folded_table(tables: Sequence[Table]) -> str:
-    """Returns the table in the README's form, with its notes folded."""
-    (table,) = tables
-    head, _, notes = markdown(table).partition("\n\n- ")
-    return f"{head}\n\n<details><summary>Notes of the table</summary>\n\n- {notes}\n</details>\n"
+def shown_in_readme(results: Results) -> str:
+    """Returns the small table of `sap-report STORE` in Markdown, and the finding."""
+    found = summary(results)
+    # Its caption repeats the sentence that follows it in the README.
+    rows = [line for line in markdown(found.table).splitlines() if line.startswith("|")]
+    return "\n".join([*rows, "", " ".join(found.sentences), ""])
 
 
 def _check(results: Results, source: Path) -> None:
