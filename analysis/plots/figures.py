@@ -94,7 +94,7 @@ class LineStyle:
 _MAIN_METHODS = {
     "sap": [LineStyle("#0072B2", "-", "o", 2.2, 0.18, 7), LineStyle("#56B4E9", (0, (5, 1.5)), "s", 1.7, 0.12, 6),
             LineStyle("#004466", (0, (2, 1)), "v", 1.7, 0.10, 6), LineStyle("#7F9FBF", (0, (6, 1.5, 1, 1.5)), "P", 1.5, 0.10, 6)],
-    "scrub": [LineStyle("#D55E00", "-", "D", 2.2, 0.18, 5), LineStyle("#E69F00", (0, (5, 1.5)), "^", 1.7, 0.12, 5)],
+    "scrub": [LineStyle("#D55E00", (0, (8, 2)), "D", 2.2, 0.18, 5), LineStyle("#E69F00", (0, (5, 1.5)), "^", 1.7, 0.12, 5)],
 }  # fmt: skip
 _OTHER_METHODS = [
     LineStyle("#009E73", (0, (4, 1.5, 1, 1.5)), "v"), LineStyle("#CC79A7", (0, (2, 1.2)), "P"), LineStyle("#8C8C8C", (0, (1, 1)), "X"),
