@@ -58,7 +58,9 @@ def _main_result(headline: Headline) -> list[str]:
     if headline.sap is None or not others:
         return []
     # SCRUB is the paper's main comparison.
-    comparison = next((comparison for comparison in others if comparison.method == "scrub"), max(others, key=lambda other: other.total))
+    comparison = next(
+        (comparison for comparison in others if comparison.method == "scrub"), max(others, key=lambda other: other.total or 0.0)
+    )
     ours, theirs = label_of(headline.sap), label_of(comparison)
     return [
         *_cost_sentences(headline, comparison, ours, theirs),
@@ -81,8 +83,8 @@ def _cost_sentences(headline: Headline, comparison: HeadToHead, ours: str, their
         f"To reach {percent(TARGETS[1])} of the smaller of the two best gains of a seed ({gain}), {theirs} needs {ratio_text(main.value)} "
         f"times the {_amount(headline)} of {ours} ({_interval_text(main)}), and {ratio_text(comparison.trials.value)} times the trials "
         f"({_interval_text(comparison.trials)}). Ratios are geometric means over {seeds}; intervals: {RATIO_METHOD}, n = {len(main.seeds)}."
-        f" The space of {theirs} has {comparison.settings:.3g} times as many settings, and its complete search costs "
-        f"{comparison.total:.3g} times as much.",
+        f" The space of {theirs} has {comparison.settings:.3g} times as many settings"
+        + ("." if comparison.total is None else f", and its complete search costs {comparison.total:.3g} times as much."),
         *_open_seeds(main, ours, theirs),
         "With other cost items: " + "; ".join(f"{name} {ratio_text(ratio.value)} ({_interval_text(ratio)})" for name, ratio in rest) + ".",
     ]
@@ -270,7 +272,7 @@ def _method(headline: Headline) -> str:
     error = max((summary.cost_error for summary in headline.summaries), default=0.0)
     return (
         f"{unit.get(headline.unit, headline.unit)}. Trials are drawn without replacement and are exact over all orders; costs are averaged "
-        f"over {NUM_ORDERS} random orders, with a Monte-Carlo error of at most {100 * error:.1g} %. Bands are the {100 * BAND[0]:.0f} to "
+        f"over {NUM_ORDERS} random orders, with a Monte-Carlo error of at most {float(f'{100 * error:.1g}'):g} %. Bands are the {100 * BAND[0]:.0f} to "
         f"{100 * BAND[1]:.0f} % quantiles over orders and seeds: the results that single searches obtain, not a confidence interval. "
         f"Preparation is spent before the first setting; the training of the baseline counts only where named.{spread}"
     )
