@@ -26,6 +26,7 @@ from scipy import stats
 
 from analysis.claims.evidence import Difference, Sizes
 from analysis.claims.spec import CELLS, EVERY, Claim, Region
+from analysis.store.labels import method_label
 from analysis.tuning.intervals import CONFIDENCE
 from analysis.tuning.significance import LEVEL, holm
 
@@ -118,8 +119,8 @@ def judge_sizes(claim: Claim, found: Sizes, evidence: str) -> Judgement:
     """Judges a claim on the numbers of settings, which is a matter of counting."""
     missing = [method for method, sizes in found.sizes.items() if not sizes]
     if missing:
-        return Judgement(claim, evidence, NO_EVIDENCE, statistic=f"no search of {', '.join(missing)}")
-    counts = "; ".join(f"{method} {', '.join(map(str, sizes))}" for method, sizes in found.sizes.items())
+        return Judgement(claim, evidence, NO_EVIDENCE, statistic=f"no search of {', '.join(map(method_label, missing))}")
+    counts = "; ".join(", ".join(map(str, sizes)) for sizes in found.sizes.values())
     holds = all(sizes == (claim.settings[method],) for method, sizes in found.sizes.items())
     return Judgement(claim, evidence, HOLDS if holds else FAILS, cells=found.cells, statistic=counts)
 

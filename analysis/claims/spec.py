@@ -17,9 +17,18 @@ from analysis.store.selection_policy import Policy
 from analysis.store.selection_rule import RULES
 from analysis.tables.conditions import CELL_FIELDS, SEARCH_FIELDS
 from analysis.tables.values import ROW_FIELDS
-from analysis.tables.yaml_checks import Condition, check_conditions, check_keys, check_list, check_mapping, is_text
-from sap_core.errors import UserError, unknown
-from sap_core.yaml_files import parse_yaml, read_text
+from analysis.tables.yaml_checks import (
+    Condition,
+    check_choice,
+    check_conditions,
+    check_keys,
+    check_list,
+    check_mapping,
+    is_text,
+    parse_document,
+)
+from sap_core.errors import UserError
+from sap_core.yaml_files import read_text
 
 SHIPPED = Path(__file__).with_name("specs") / "sap.yaml"
 """The claims of the SAP paper."""
@@ -93,14 +102,11 @@ def parse(text: str, where: str) -> Claims:
     Raises:
         UserError: see `read`.
     """
-    given = check_mapping(parse_yaml(text, where, _is_text).data, f"the file of claims '{where}'")
-    check_keys(given, _KEYS, where)
+    given = parse_document(text, "the file of claims", where, _KEYS, _is_text)
     entries = check_mapping(given.get("claims"), f"'claims' of {where}")
     if not entries:
         raise UserError(f"'claims' of {where} is empty; it must map names to claims")
-    rule = str(given.get("rule") or Policy().rule)
-    if rule not in RULES:
-        raise unknown("rule", rule, RULES, where)
+    rule = check_choice("rule", given.get("rule") or Policy().rule, RULES, where)
     found = tuple(_claim(str(name), entry, f"claim '{name}' of {where}") for name, entry in entries.items())
     return Claims(str(given.get("title") or "Claims"), found, Policy(rule=rule), text)
 
@@ -185,11 +191,7 @@ def _sizes(data: Any, where: str) -> dict[str, int]:
 
 
 def _tables(data: Any, where: str) -> tuple[str, ...]:
-    names = [str(name) for name in check_list(data or [], f"'published' of {where}")]
-    for name in names:
-        if name not in TABLES:
-            raise unknown("published table", name, TABLES, where)
-    return tuple(names)
+    return tuple(check_choice("published table", name, TABLES, where) for name in check_list(data or [], f"'published' of {where}"))
 
 
 def _every_other(given: Mapping[str, Any], of: Mapping[str, Condition], where: str) -> str:
@@ -203,16 +205,12 @@ def _every_other(given: Mapping[str, Any], of: Mapping[str, Condition], where: s
 
 
 def _one_of(given: Mapping[str, Any], key: str, allowed: tuple[str, ...], where: str) -> str:
-    value = str(given.get(key) or allowed[0])
-    if value not in allowed:
-        raise unknown(key, value, allowed, where)
-    return value
+    return check_choice(key, given.get(key) or allowed[0], allowed, where)
 
 
 def _check_fields(conditions: Mapping[str, object], allowed: tuple[str, ...], where: str) -> None:
     for name in conditions:
-        if name not in allowed:
-            raise unknown("field", name, allowed, where)
+        check_choice("field", name, allowed, where)
 
 
 def known_fields() -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from analysis.claims.evidence import of_published, of_store, sizes_of
 from analysis.claims.judge import NO_EVIDENCE, Judgement, judge, judge_sizes
 from analysis.claims.spec import Claims, Region
 from analysis.reference.published import SEEDS
-from analysis.store.labels import MINUS, MISSING, number, p_value
+from analysis.store.labels import MINUS, MISSING, method_label, number, p_value
 from analysis.store.load import Results
 from analysis.store.selection_rule import RULES
 from analysis.tables.render import Column, FormattedCell, Table
@@ -60,7 +60,7 @@ def claims_table(claims: Claims, found: Sequence[Judgement]) -> Table:
 def _row(one: Judgement) -> tuple[FormattedCell, ...]:
     blank = FormattedCell(MISSING)
     estimate, claim = one.estimate, one.claim
-    required = "; ".join(f"{method} {size}" for method, size in claim.settings.items()) or region_text(claim.region)
+    required = "; ".join(f"{method_label(method)} {size}" for method, size in claim.settings.items()) or region_text(claim.region)
     head = (FormattedCell(claim.label), FormattedCell(one.evidence), FormattedCell(one.verdict), FormattedCell(required))
     if estimate is None:
         cells = FormattedCell(str(one.cells), one.cells) if one.cells else blank
@@ -99,11 +99,13 @@ def _notes(claims: Claims, found: Sequence[Judgement]) -> tuple[str, ...]:
     shown = list({one.claim.name: one.claim for one in found}.values())
     notes = [
         f"Holds: the {CONFIDENCE * 100:g} % confidence interval of the difference lies inside the required region; fails: outside it; "
-        "undecided: neither. A claim about every cell holds if it holds in each, and fails if it fails in one after Holm's correction; the "
-        "row shows the cell with the least support, and in how many cells the mean lies in the region.",
+        "undecided: neither.",
+        "A claim about every cell holds if it holds in each, and fails if it fails in one after Holm's correction; the row shows the cell "
+        "with the least support, and in how many cells the mean lies in the region.",
         "p: two-sided t-test of the mean difference against the bound of the region (the nearer one inside it); of a cell outside the "
-        "region after Holm's correction. Power: the probability of the verdict 'holds' if the true difference is the one in brackets; the "
-        "smallest over the cells if the claim is about every cell.",
+        "region after Holm's correction.",
+        "Power: the probability of the verdict 'holds' if the true difference is the one in brackets; the smallest over the cells if the "
+        "claim is about every cell.",
     ]
     if any(one.evidence == PUBLISHED and one.estimate for one in found):
         notes.append(

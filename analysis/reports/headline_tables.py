@@ -197,7 +197,7 @@ def _comparison_row(headline: Headline, comparison: HeadToHead) -> tuple[Formatt
         FormattedCell(label_of(comparison)),
         FormattedCell(str(difference.n), difference.n),
         FormattedCell(f"{comparison.settings:.3g}", comparison.settings),
-        FormattedCell(f"{comparison.total:.3g}", comparison.total),
+        FormattedCell(MISSING if comparison.total is None else f"{comparison.total:.3g}", comparison.total),
         _bounds(ratio.value, significant),
         _interval(ratio.interval),
         *(FormattedCell(chance_text(chance), chance.value) for _, chance in comparison.probability_ahead),

@@ -24,16 +24,21 @@ PAGE_LINES = {"small": 40, "footnotesize": 45, "scriptsize": 50}
 _GAPS = (5.0, 4.0, 3.0, 2.5, 2.0)
 """Values of tabcolsep in points, half of the space between two columns."""
 
-DROPPED_FIRST: Mapping[str, tuple[str, ...]] = {
+DROPPED_FIRST: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "comparison": ("failed", "standalone_seconds", "standalone_giga_flops", "trusted_label_precision", "unmodified_kept", "settings",
                    "mislabelled_", "giga_flops", "information"),
     "cost": ("standalone_sample_", "peak_memory", "sample_", "select_", "prepare_", "correct_", "evaluate_", "train_seconds",
              "standalone_giga_flops", "standalone_per_amortised"),
     "search": ("sample_", "distinct", "standalone_seconds", "trials", "searches"),
     "chosen": ("rule",),
-    "tests": ("welch_holm_p",),
+    "tests": ("by_seed", "seeds", ("one_", "other_"), "welch_holm_p", "welch_p"),
+    "claims": ("seeds", "power", "cells", "required_points"),
+    "headline": ("unmodified_kept", "settings", "test_64", "default_test"),
+    "headline-cost": ("trials_to_90", "trials_to_99", "seconds_to_90", "default_", "seconds_to_99"),
+    "headline-comparisons": ("seeds", "settings_ratio", "sap_ahead_large", "seeds_needed", "detectable_points", "sap_ahead_small",
+                             "cost_ratio"),
 }  # fmt: skip
-"""Table -> columns by the start of their name in CSV, in the order in which they are left out for width."""
+"""Table -> columns by the start of their name in CSV, in the order in which they are left out for width; those of a tuple together."""
 
 _DROPPED_OF_ALL = ("num_", "kept", "settings", "seeds")
 """The same for every table, after its own."""
@@ -139,16 +144,17 @@ def _paragraph(table: Table, look: Look, widths: Sequence[float], available: flo
 def _candidates(table: Table, look: Look) -> Iterator[tuple[Table, tuple[str, ...]]]:
     """The table with the abbreviations of a look, then with one column less at a time."""
     notes: list[str] = []
+    full = table
     if not look.spread:
         stripped = replace(table, rows=tuple(tuple(_without_spread(cell) for cell in row) for row in table.rows))
         if stripped == table:
             return
         table = stripped
-        notes.append("Standard deviations are left out for width.")
+        intervals = any(cell.interval and cell.text.endswith(")") for row in full.rows for cell in row)
+        notes.append(f"Standard deviations{' and intervals in brackets' if intervals else ''} are left out for width.")
     short, note = _shortened(table) if look.short else (table, "")
     yield short, tuple(notes + ([note] if note else []))
     dropped: list[Column] = []
-    full = table
     for start in (*DROPPED_FIRST.get(table.name, ()), *_DROPPED_OF_ALL) if look.drop else ():
         removed = [column for column in table.columns[1:] if column.key.startswith(start)]
         if removed and len(table.columns) - len(removed) > 2:
@@ -171,7 +177,10 @@ def _without(table: Table, removed: Sequence[Column]) -> Table:
 
 
 def _without_spread(cell: FormattedCell) -> FormattedCell:
-    return replace(cell, text=cell.text.partition(" ± ")[0]) if " ± " in cell.text and cell.std is not None else cell
+    if " ± " in cell.text and cell.std is not None:
+        return replace(cell, text=cell.text.partition(" ± ")[0])
+    # `88.4 (83.8-92.2)`: an interval behind its number.
+    return replace(cell, text=cell.text.partition(" (")[0]) if cell.interval and cell.text.endswith(")") else cell
 
 
 def _shortened(table: Table) -> tuple[Table, str]:

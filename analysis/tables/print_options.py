@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from analysis.tables.names import DisplayNames, Name, merged, parse_display_names, parse_name
-from analysis.tables.yaml_checks import check_digit, check_keys, check_list, check_mapping
-from sap_core.errors import UserError, unknown
+from analysis.tables.yaml_checks import check_choice, check_digit, check_flag, check_keys, check_list, check_mapping
+from sap_core.errors import UserError
 
 NOTES = {"short": "at most five lines, in LaTeX", "full": "all", "none": "none"}
 """Value of the option `notes` -> which notes are printed."""
@@ -82,16 +82,12 @@ def parse_print_options(data: Any, where: str) -> PrintOptions:
             arguments[name] = tuple(map(str, check_list(given[name], f"'{name}' in {where}")))
     for name in ("transpose", "spread", "body_only", "siunitx"):
         if name in given:
-            if not isinstance(given[name], bool):
-                raise UserError(f"'{name}' in {where} is {given[name]!r}; it must be true or false")
-            arguments[name] = given[name]
+            arguments[name] = check_flag(given[name], f"'{name}' in {where}")
     if given.get("decimals") is not None:
         arguments["decimals"] = check_digit(given["decimals"], f"'decimals' in {where}")
     for name, allowed in (("notes", tuple(NOTES)), ("font_size", FONT_SIZES)):
         if given.get(name) is not None:
-            if given[name] not in allowed:
-                raise unknown(name, given[name], allowed, where)
-            arguments[name] = str(given[name])
+            arguments[name] = check_choice(name, given[name], allowed, where)
     if given.get("rename"):
         renamed = check_mapping(given["rename"], f"'rename' in {where}")
         arguments["rename"] = {str(old): parse_name(new, f"the new name of '{old}' in {where}") for old, new in renamed.items()}

@@ -20,8 +20,10 @@ from analysis.tables.names import DisplayNames, Name, merged, parse_display_name
 from analysis.tables.print_options import PrintOptions, parse_print_options
 from analysis.tables.yaml_checks import (
     Condition,
+    check_choice,
     check_conditions,
     check_digit,
+    check_flag,
     check_keys,
     check_list,
     check_mapping,
@@ -29,8 +31,9 @@ from analysis.tables.yaml_checks import (
     check_values,
     is_text,
     mapping_at,
+    parse_document,
 )
-from sap_core.errors import UserError, unknown
+from sap_core.errors import UserError
 from sap_core.yaml_files import parse_yaml, read_text
 
 FOLDER = Path(__file__).with_name("specs")
@@ -181,15 +184,13 @@ def parse(text: str, where: str) -> TableSpec:
     Raises:
         UserError: see `read`.
     """
-    given = check_mapping(parse_yaml(text, where, is_text).data, f"the table '{where}'")
-    check_keys(given, _KEYS, where)
-    # Keys are checked first, so that a misspelt one is named rather than reported as missing.
+    given = parse_document(text, "the table", where, _KEYS, is_text)
     for needed in ("name", "title", "rows", "columns"):
         if not given.get(needed):
             raise UserError(f"the table '{where}' has no '{needed}'; it needs name, title, rows and columns")
     published = str(given.get("published") or "")
-    if published and published not in (*TABLES, COMPUTE):
-        raise unknown("published table", published, (*TABLES, COMPUTE), f"'published' of {where}")
+    if published:
+        check_choice("published table", published, (*TABLES, COMPUTE), f"'published' of {where}")
     return TableSpec(
         name=check_name(given["name"], where),
         title=str(given["title"]).strip(),
@@ -235,13 +236,9 @@ def _axis_spec(data: Any, role: str, where: str) -> AxisSpec:
     check_keys(given, _KEYS_OF_AXIS[role], where)
     # Only what is given, so that defaults are declared in `AxisSpec` alone.
     arguments: dict[str, Any] = {name: str(given[name]) for name in _TEXTS if given.get(name) is not None}
-    if arguments.get("rule", "val_noisy") not in RULES:
-        raise unknown("rule", arguments["rule"], RULES, where)
-    for name in _FLAGS:
-        # YAML reads `yes` as true but "yes" as a string, which Python takes for true whatever its text.
-        if name in given and not isinstance(given[name], bool):
-            raise UserError(f"'{name}' in {where} is {given[name]!r}; it must be true or false")
-        arguments |= {name: given[name]} if name in given else {}
+    if "rule" in arguments:
+        check_choice("rule", arguments["rule"], RULES, where)
+    arguments |= {name: check_flag(given[name], f"'{name}' in {where}") for name in _FLAGS if name in given}
     if given.get("decimals") is not None:
         arguments["decimals"] = check_digit(given["decimals"], f"'decimals' in {where}")
     for name in ("where", "relative_to"):
@@ -265,6 +262,5 @@ def _selection(given: Mapping[str, Any], where: str) -> Policy:
     check_keys(given, _SELECTION, f"'selection' of {where}")
     policy = Policy(**{name: str(value) for name, value in given.items()})
     for name, value, allowed in (("rule", policy.rule, RULES), ("over", policy.over, POOLING), ("fallback", policy.fallback, FALLBACKS)):
-        if value not in allowed:
-            raise unknown(f"selection.{name}", value, allowed, where)
+        check_choice(f"selection.{name}", value, allowed, where)
     return policy

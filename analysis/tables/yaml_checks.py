@@ -1,13 +1,14 @@
-"""Type checks of the values in a YAML description, with the errors that they raise. Every check raises a UserError that names the value."""
+"""Reads YAML descriptions (of tables, of claims) and checks their values. Every check raises a UserError that names the value."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, get_type_hints
 
 from sap_core.errors import UserError, unknown
 from sap_core.records import Row
+from sap_core.yaml_files import parse_yaml
 
 _TEXTS = ("name", "title", "label", "group", "key", "value", "rule", "span", "row_label", "needs", "notes", "over", "fallback")
 """Keys whose values are printed or name something, at any place of a description."""
@@ -30,6 +31,36 @@ def is_text(keys: tuple[str, ...]) -> bool:
 def _text_columns() -> frozenset[str]:
     """The columns of rows that hold text."""
     return frozenset(name for name, hint in get_type_hints(Row).items() if hint in (str, str | None))
+
+
+def parse_document(text: str, what: str, where: str, keys: Sequence[str], is_text: Callable[[tuple[str, ...]], bool]) -> Mapping[str, Any]:
+    """Parses a description, a mapping with the given keys.
+
+    Args:
+        text: the YAML.
+        what: the kind of description, for error messages.
+        where: its origin, for error messages.
+        keys: the allowed keys.
+        is_text: whether the values at a path of keys are text.
+    """
+    given = check_mapping(parse_yaml(text, where, is_text).data, f"{what} '{where}'")
+    # Keys are checked first, so that a misspelt one is named rather than reported as missing.
+    check_keys(given, keys, where)
+    return given
+
+
+def check_choice(kind: str, value: Any, allowed: Iterable[str], where: str) -> str:
+    """Returns the value if it is one of the allowed ones."""
+    if str(value) not in allowed:
+        raise unknown(kind, str(value), allowed, where)
+    return str(value)
+
+
+def check_flag(value: Any, what: str) -> bool:
+    """Returns the value if it is a boolean; YAML reads `yes` as true but "yes" as a text, which Python takes for true whatever it says."""
+    if not isinstance(value, bool):
+        raise UserError(f"{what} is {value!r}; it must be true or false")
+    return value
 
 
 def check_digit(value: Any, what: str) -> int:

@@ -70,7 +70,8 @@ class CostRecord:
 
     def upfront(self, items: CostItems) -> float:
         """The cost before the first setting starts."""
-        return self.preparation * items.preparation + self.baseline * items.baseline
+        # Not as a product: the cost of a baseline that was not measured is NaN, also where it does not count.
+        return (self.preparation if items.preparation else 0.0) + (self.baseline if items.baseline else 0.0)
 
     def total(self, items: CostItems) -> float:
         """The cost of the complete search."""

@@ -243,7 +243,9 @@ def cost_ratio_to_target(reference: Sequence[AnytimeCurve], other: Sequence[Anyt
         gains = [curve.best_gain for curve in (ours, theirs) if curve.best_gain > 0]
         if gains:
             targets.append(share * min(gains))
-            ratios.append(theirs.cost_to(targets[-1]).over(ours.cost_to(targets[-1])))
+            ratio = theirs.cost_to(targets[-1]).over(ours.cost_to(targets[-1]))
+            # A cost that was not measured is NaN, and nothing is known of the ratio.
+            ratios.append(Bounds(0.0, math.inf) if math.isnan(ratio.low) or math.isnan(ratio.high) else ratio)
         else:
             # Nothing is known of the ratio on a seed without a target, and the mean over the seeds is unknown with it.
             ratios.append(Bounds(0.0, math.inf))

@@ -97,7 +97,7 @@ class HeadToHead:
     method: str
     space: str | None
     settings: float  # ratio of the numbers of settings
-    total: float  # ratio of the costs of the complete searches
+    total: float | None  # ratio of the costs of the complete searches; None if SAP's is zero
     trials: CostRatio  # of trials to the common target
     cost: Mapping[str, CostRatio]  # of costs to the common target, by name in COST_ITEM_SETS
     probability_ahead: tuple[tuple[float, Chance], ...]  # (budget, P(SAP ahead)) at the cost of SAP's and of the other complete search
@@ -285,7 +285,7 @@ def _head_to_head(
         method=other.method,
         space=other.space,
         settings=other.settings / sap.settings,
-        total=other.total(MAIN_ITEMS) / sap.total(MAIN_ITEMS) if sap.total(MAIN_ITEMS) else math.nan,
+        total=other.total(MAIN_ITEMS) / sap.total(MAIN_ITEMS) if sap.total(MAIN_ITEMS) else None,
         trials=cost_ratio_to_target(anytime_curves(sap_trials, MAIN_ITEMS), anytime_curves(other_trials, MAIN_ITEMS)),
         cost=ratios,
         probability_ahead=tuple(

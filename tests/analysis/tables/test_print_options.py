@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 
 from analysis.__main__ import main
+from analysis.reports import generated_block
 from analysis.store.labels import p_value
+from analysis.store.load import load
 from analysis.tables.latex import latex
-from analysis.tables.latex_layout import WIDTHS
+from analysis.tables.latex_layout import WIDTHS, fitted
 from analysis.tables.names import Name, parse_name, printing
 from analysis.tables.print_options import PrintOptions, parse_print_options
 from analysis.tables.printed_form import apply
-from analysis.tables.render import Column, FormattedCell, Table, markdown, paper_text, terminal
+from analysis.tables.render import Column, FormattedCell, Table, markdown, paper_text, readable, terminal
 from analysis.tables.short_texts import CAPTION_LINES, NOTE_LINES, short_texts
 from analysis.tables.text_width import count_lines
 from sap_core.errors import UserError
@@ -304,3 +306,13 @@ def test_cost_and_headline_have_the_options_of_tables(small, tmp_path, capsys):
 def test_an_option_without_effect_is_refused_in_one_sentence(small, arguments, capsys):
     assert main([str(small.write()), *arguments]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["headline", "tests", "claims", "published tests"])
+def test_one_column_has_one_tabular_of_columns_that_fit(small, name):
+    recipe = generated_block.Recipe(name, show="both" if name == "claims" else "ours")
+    for made in generated_block.tables(recipe, None if name == "published tests" else load([small.write()])):
+        fit = fitted(readable(made), "one")
+        assert len(fit.blocks) == 1, made.name
+        assert sum(fit.widths) + 2 * fit.gap * len(fit.widths) <= WIDTHS["one"]
+        assert fit.notes

@@ -36,6 +36,7 @@ def test_every_special_character_is_escaped():
     assert escape_latex(NASTY) == (
         r"50\% \& \#1\_a \{b\} \$x\$ \textasciitilde{} \textasciicircum{} \textbackslash{} \textless{}\textbar{}\textgreater{}"
     )
+    assert escape_latex("\u0394 \u03b2 \u2248 \u221e") == r"$\Delta$ $\beta$ $\approx$ $\infty$"
     assert escape_latex("1 ± 2 \u2013 † ‡ R² \u22123") == r"1 $\pm$ 2 -- $^{\dagger}$ $^{\ddagger}$ R$^{2}$ $-$3"
 
 

@@ -10,7 +10,7 @@ from analysis.reports.headline_tables import headline_tables
 from analysis.reports.headline_text import sentences
 from analysis.store.labels import MINUS
 from analysis.store.load import load
-from analysis.tables.render import terminal
+from analysis.tables.render import markdown, terminal
 from analysis.tuning.headline import headlines
 from analysis.tuning.intervals import Bounds
 
@@ -177,3 +177,21 @@ def test_a_store_without_searches(maker, capsys):
     maker.baseline(1, 0.6, 0.7, 0.7)
     assert main([str(maker.write()), "headline"]) == 2
     assert "has no numbers for the table 'headline'" in capsys.readouterr().err
+
+
+def test_costs_that_are_zero_or_unknown_are_not_printed_as_nan(store):
+    """SAP's seconds are zero; then, in FLOPs, the baselines' cost is unknown, which concerns only ratios that count it."""
+    rows = store.rows
+    store.rows = [replace(row, tuning_seconds=0.0) if row.method == "sap" else row for row in rows]
+    tables = headline_tables(load([store.write()]))
+    # Neither `nan` nor an exponent, as of a Monte-Carlo error of 2e+01 %.
+    assert not [text for table in tables for text in (markdown(table), terminal(table)) if re.search(r"\bnan\b|\de\+", text)]
+    flops = {"sap": 1e9, "scrub": 3e9}
+    store.rows = [replace(row, jobs_on_device=9, flops=flops.get(row.method), standalone_flops=flops.get(row.method)) for row in rows]
+    (headline,) = headlines(load([store.write()]))
+    comparison = next(one for one in headline.comparisons if one.method == "scrub")
+    main, *_, with_baseline = comparison.cost.values()
+    assert main.value.low > 1
+    assert main.value.exact
+    assert (with_baseline.value.low, with_baseline.value.high) == (0.0, math.inf)
+    assert "nan" not in " ".join(sentences(headline, {}))
