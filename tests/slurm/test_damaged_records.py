@@ -184,6 +184,20 @@ def test_bytes_that_are_no_text_and_terminal_codes_change_nothing(run, slurm, st
         assert "\x1b" not in run(command)[1]
 
 
+def test_a_log_that_cannot_be_read_is_one_sentence(run, store, monkeypatch):
+    (store / "logs/slurm-9_0.log").mkdir(parents=True)
+    assert "contains no log of a batch job yet" in run("logs")[1]
+    (store / "logs/slurm-8_0.log").touch()
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    code, output = run("logs")
+    assert code == 2
+    assert f"error: the log {store / 'logs/slurm-8_0.log'} cannot be read (Permission denied); correct its permissions" in output
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"job_id": "a"}\n{"job_id"', '{"blake2b": "00"}\n{"job_id": "a"}\n'])
 def test_a_plan_that_cannot_be_read_is_not_complete(store, text):
     plan = store / "slurm/plan-1.jsonl"
