@@ -198,8 +198,12 @@ def _logs(arguments: Sequence[str]) -> int:
     # The plan is read only for names that are not ids of Slurm: it may be large.
     path = find_log(store, name, job_of_run(Store(store)) if name and not is_slurm_job(name) else {})
     _log(str(path))
+    try:
+        text = path.read_text(errors="replace", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the log {path} cannot be read ({error.strerror}); correct its permissions, or ask its owner") from error
     # Progress bars return to the beginning of their line; other control characters may come from files of others.
-    print(visible(path.read_text(errors="replace", encoding="utf-8").replace("\r", "\n")), end="")
+    print(visible(text.replace("\r", "\n")), end="")
     return 0
 
 

@@ -64,7 +64,7 @@ def find_log(store: Path, name: str | None, job_of_run: dict[str, str]) -> Path:
     logs = store / "logs"
     if name is None:
         # By the time of the last write, because the numbers of tasks say nothing about which of them runs.
-        found = sorted(logs.glob("slurm-*.log"), key=lambda path: path.stat().st_mtime)
+        found = sorted((path for path in logs.glob("slurm-*.log") if path.is_file()), key=lambda path: path.stat().st_mtime)
         if not found:
             raise UserError(f"{logs} contains no log of a batch job yet; sap-slurm status {shlex.quote(str(store))} shows what is queued")
         return found[-1]

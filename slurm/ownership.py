@@ -22,7 +22,7 @@ from slurm.submission import (
     carries,
     is_copy,
     same_cluster,
-    store_id,
+    store_ids,
     tag_in,
     tag_of,
     unreadable,
@@ -116,9 +116,9 @@ def read_queue(store: Path, submitted: Sequence[Submission], ended: Collection[s
 
 def _without_record(store: Path, listed: Sequence[QueueEntry], found: Sequence[QueueEntry]) -> list[QueueEntry]:
     """The jobs that wait or run, whose tag begins with the store's own id and that belong to no record."""
-    own, known = store_id(store), {(entry.job, entry.tag) for entry in found}
+    ids, known = store_ids(store), {(entry.job, entry.tag) for entry in found}
     active = [entry for entry in listed if entry.pending or entry.running]
-    tagged = [replace(entry, tag=tag) for entry in active if (tag := tag_in((entry.name, entry.comment), own))]
+    tagged = [replace(entry, tag=tag) for entry in active if (tag := tag_in((entry.name, entry.comment), ids))]
     return [entry for entry in tagged if (entry.job, entry.tag) not in known]
 
 

@@ -61,15 +61,25 @@ class Submission:
 
 def new_tag(store: Path, write: bool = True) -> str:
     """Return the tag of a new submission; the store gets its own id if it has none (`write`)."""
-    own = store_id(store)
+    own = store_ids(store)[0]
     if write:
+        store.mkdir(parents=True, exist_ok=True)
+        own = store_ids(store)[0]
         give_id(store, own)
     return f"{own}-{secrets.token_hex(4)}"
 
 
-def store_id(store: Path) -> str:
-    """Return the id with which the tags of this folder's submissions begin."""
-    return _own_id(store) or _path_digest(store)[:8]
+def store_ids(store: Path) -> list[str]:
+    """Return the ids with which tags of this folder's submissions may begin: its own, or before it has one those that it would get.
+
+    A script that is printed before the folder exists has an id without its inode. A folder that is made where another one was moved away
+    gets another id.
+    """
+    if own := _own_id(store):
+        return [own]
+    place = _place(store)
+    texts = [f"{place['path']} {place['inode']}"] if "inode" in place else []
+    return [hashlib.sha256(text.encode()).hexdigest()[:8] for text in (*texts, str(place["path"]))]
 
 
 def give_id(store: Path, tag: str) -> None:
@@ -187,9 +197,9 @@ def belongs(submission: Submission, job: str, name: str, job_comment: str) -> bo
     return job.split("_")[0] == submission.job if submission.job else _WHOLE_TAG.fullmatch(submission.tag) is not None
 
 
-def tag_in(texts: Iterable[str], own: str) -> str | None:
-    """Return the tag in one of the texts (name and comment of a job) that begins with the id of a store."""
-    found = (re.search(rf"(?<![0-9a-f]){own}-[0-9a-f]{{8}}(?![0-9a-f])", text) for text in texts)
+def tag_in(texts: Iterable[str], ids: Iterable[str]) -> str | None:
+    """Return the tag in one of the texts (name and comment of a job) that begins with one of the ids of a store."""
+    found = (re.search(rf"(?<![0-9a-f])({'|'.join(ids)})-[0-9a-f]{{8}}(?![0-9a-f])", text) for text in texts)
     return next((one[0] for one in found if one), None)
 
 

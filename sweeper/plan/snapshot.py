@@ -6,6 +6,7 @@ A snapshot freezes the configuration: jobs that wait in a queue do not change wh
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +72,7 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
     if not write:
         check_cells(composed)
         return Snapshot(name, paths, paths.store / "jobs.jsonl", order, kept, Counts("all"), 0, 0.0, plugins=plugins)
-    refuse_missing(narrowed(composed))
+    refuse_missing(narrowed(composed), arguments)
     from sweeper.plan.class_numbers import read_class_names, warn_of_classes, write_classes
 
     cells = check_cells(composed)
@@ -204,8 +205,12 @@ def _without_folders(arguments: Sequence[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def refuse_missing(composed: Composed) -> None:
+def refuse_missing(composed: Composed, arguments: Sequence[str]) -> None:
     """Check before anything is queued that the experiment's data, weights and folders exist.
+
+    Args:
+        composed: the experiment.
+        arguments: of its command line, which the message repeats.
 
     Raises:
         UserError: names everything that is missing.
@@ -214,7 +219,10 @@ def refuse_missing(composed: Composed) -> None:
 
     missing = find_missing(composed)
     if missing:
-        raise UserError(f"nothing was queued, because this is missing: {'; '.join(missing)}; sap-sweep prepare experiment=... gets it")
+        # Backend and device are those of compute nodes, and change nothing that is read.
+        same = [argument for argument in arguments if not argument.startswith("backend")]
+        remedy = f"{shlex.join(['sap-sweep', 'prepare', *same])} --download gets it"
+        raise UserError(f"nothing was queued, because this is missing: {'; '.join(missing)}; {remedy}")
 
 
 def refuse_secrets(texts: Mapping[str, str]) -> None:

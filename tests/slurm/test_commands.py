@@ -89,6 +89,8 @@ def test_what_would_be_written_to_files_or_is_missing_is_refused_before_anything
     words = ["methods=[sap]", "seeds=[1]", "cluster=example", "cluster.gpus=0", *folders]
     output = run("submit", "experiment=fashion", *words, code=2)[1]
     assert "fashion_mnist" in output or "FashionMNIST" in output
+    assert "sap-sweep prepare experiment=fashion 'methods=[sap]'" in output
+    assert output.rstrip().endswith("--download gets it")
     monkeypatch.setenv("WANDB_API_KEY", "planted0123456789")
     output = run("submit", "experiment=demo", "name=planted0123456789", *words, code=2)[1]
     assert "contains the value of the environment variable WANDB_API_KEY" in output

@@ -14,7 +14,7 @@ from sap_core.files import save_json
 from slurm.__main__ import main
 from slurm.attempt import Attempts, path_of, progress_of, read, read_all
 from slurm.failures import failed_nodes, last_sentence
-from slurm.submission import FOLDER, Submission, belongs, comment, new_tag, save, store_id, submissions, unreadable
+from slurm.submission import FOLDER, Submission, belongs, comment, new_tag, save, store_ids, submissions, unreadable
 from sweeper.monitor.job_counts import SweepCounts
 
 FIELDS = {
@@ -126,7 +126,17 @@ def test_an_id_that_is_no_id_is_not_used(store):
     known = json.loads(path.read_text())
     save_json(path, {"id": "../../x", "place": known["place"]})
     assert re.fullmatch(r"[0-9a-f]+-[0-9a-f]+", new_tag(store))
-    assert re.fullmatch(r"[0-9a-f]+", store_id(store))
+    assert all(re.fullmatch(r"[0-9a-f]+", one) for one in store_ids(store))
+
+
+def test_a_folder_at_the_place_of_one_that_was_moved_has_no_claim(run, slurm, store):
+    new_tag(store)
+    moved = store.rename(store.parent / "moved")
+    (store / "rows").mkdir(parents=True)
+    slurm.queue(slurm.line("150_0", comment=comment(new_tag(moved))))
+    assert "no submissions recorded" in run("status")[1]
+    run("cancel")
+    assert slurm.calls("scancel") == []
 
 
 @pytest.mark.parametrize("text", ["| Welcome to toy |\n+----+\n", "Maintenance on Monday | see the wiki\n"])
@@ -172,6 +182,20 @@ def test_bytes_that_are_no_text_and_terminal_codes_change_nothing(run, slurm, st
     assert "broken" in last_sentence(log)
     for command in ("status", "logs"):
         assert "\x1b" not in run(command)[1]
+
+
+def test_a_log_that_cannot_be_read_is_one_sentence(run, store, monkeypatch):
+    (store / "logs/slurm-9_0.log").mkdir(parents=True)
+    assert "contains no log of a batch job yet" in run("logs")[1]
+    (store / "logs/slurm-8_0.log").touch()
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    code, output = run("logs")
+    assert code == 2
+    assert f"error: the log {store / 'logs/slurm-8_0.log'} cannot be read (Permission denied); correct its permissions" in output
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"job_id": "a"}\n{"job_id"', '{"blake2b": "00"}\n{"job_id": "a"}\n'])

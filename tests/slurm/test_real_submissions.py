@@ -71,7 +71,7 @@ def test_variables_of_the_shell_do_not_change_a_submission(slurm, sweep, monkeyp
     slurm.wait(lambda: read_queue(store, submissions(store)).active, 20, "the job in the queue")
     state = read_queue(store, submissions(store))
     assert {entry.job for entry in state.entries} == {f"{job}_0"}
-    cancel(store, choose_jobs(state, [], "x"))
+    cancel(store, choose_jobs(state, [], "x"), print)
     slurm.wait_for(job, "CANCELLED")
     assert slurm.states(own) == {own: "PENDING"}
     slurm.call("scancel", own)
