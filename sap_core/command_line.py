@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from sap_core.errors import StorageError, UserError
+from sap_core.errors import StorageError, UserError, WrongPath
 from sap_core.files import is_system_error
 from sap_core.machine import complete_account
 from sap_core.text import one_line
@@ -73,7 +73,7 @@ def report_error(error: UserError | OSError) -> int:
     if isinstance(error, OSError) and not is_system_error(error):
         raise error
     print(f"error: {one_line(str(error))}", file=sys.stderr)
-    return 1 if isinstance(error, StorageError | OSError) else 2
+    return 1 if isinstance(error, StorageError | OSError) and not isinstance(error, WrongPath) else 2
 
 
 def _start_in_utf8_mode() -> NoReturn:

@@ -17,6 +17,10 @@ class StorageError(UserError):
     """Results cannot be written, because the disk is full or read-only. It ends the sweep, since no job could store its results."""
 
 
+class WrongPath(StorageError):
+    """Results cannot be written to the path that was named: a part of it is a file, or a name is too long. A mistake of the command."""
+
+
 class DamagedFile(UserError):
     """A file that the platform wrote cannot be read, or differs from its checksum. What it contained has to be computed again."""
 

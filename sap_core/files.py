@@ -13,17 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from sap_core.checksum import ENDS, ZEROS, Checksum, checksum_of, seal
-from sap_core.errors import StorageError, UserError
+from sap_core.errors import StorageError, UserError, WrongPath
 from sap_core.regular_files import read_regular
 
 _SYSTEM = frozenset({
     errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
+    errno.EFBIG, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EBADMSG, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    # Of Linux: a device of the network, and a damaged file system.
+    *(getattr(errno, name) for name in ("EREMOTEIO", "EUCLEAN") if hasattr(errno, name)),
 })  # fmt: skip
 
 
 def is_system_error(error: OSError) -> bool:
     """Whether the machine refused something: a full or failing disk, permissions, limits. Such an error is no mistake of a program."""
     return error.errno in _SYSTEM
+
+
+_WRONG_PATH = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
+"""Error numbers of a path that cannot be a file: a mistake of whoever named it, which no free disk space mends."""
 
 
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
@@ -41,11 +48,15 @@ def storing(path: Path) -> Iterator[None]:
     """Turn an OSError of a block that writes to `path` into a StorageError.
 
     Raises:
-        StorageError: the operating system refused to write.
+        StorageError: the operating system refused to write; `WrongPath` if there can be no such file.
     """
     try:
         yield
     except OSError as error:
+        if error.errno in _WRONG_PATH:
+            raise WrongPath(
+                f"cannot write {str(path)[:300]} ({error.strerror}); all jobs finished so far are stored: name another file or folder"
+            ) from error
         raise StorageError(
             f"cannot write {path} ({error.strerror or error}); all jobs finished so far are stored: free disk space or choose "
             f"another folder, then run the same command again"

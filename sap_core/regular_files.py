@@ -18,16 +18,21 @@ class IrregularFileError(OSError):
         return str(self.strerror)
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading bytes. Links are followed.
+def check_regular(path: Path) -> None:
+    """Check that a path is a regular file. Links are followed.
 
     Raises:
         IrregularFileError: it is no regular file.
-        OSError: it cannot be opened.
+        OSError: it does not exist.
     """
     # Before it is opened, because opening a pipe waits.
     if not stat.S_ISREG(path.stat().st_mode):
         raise IrregularFileError(path)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading bytes; see `check_regular`."""
+    check_regular(path)
     return path.open("rb")
 
 

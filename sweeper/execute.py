@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from sap_core.command_line import Parser, path_argument, program, report_error
+from sap_core.command_line import Parser, path_argument, plain_warnings, program, report_error
 from sap_core.errors import UserError
 from sap_core.guard import check_start
 from sap_core.instruction_sets import use_reproducible
@@ -72,9 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
         paths = SweepPaths(options.data, options.store, options.artifacts or options.store / "artifacts")
         # Before the store is opened, so that a wrong device is one sentence and not a failed row of every job.
         check_device(options.device)
-        if options.serve:
-            return serve(paths, options.device, options.serve)
-        return run_file(options, paths)
+        with plain_warnings():
+            return serve(paths, options.device, options.serve) if options.serve else run_file(options, paths)
     except (UserError, OSError) as error:
         return report_error(error)
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sap_core.data.names import printable
+from sap_core.data.open_image import open_image
 from sap_core.data.unread_formats import HEAD, unread_format
 from sap_core.errors import UserError
+from sap_core.regular_files import open_regular
 
 if TYPE_CHECKING:
     from sap_core.data.listing import Listing
@@ -95,7 +97,7 @@ def read_headers(files: Sequence[Path], base: Path) -> ImageHeaders:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(HEAD)
 
 
@@ -105,7 +107,7 @@ def _header(path: Path) -> tuple[tuple[int, int], bool] | None:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             # The mode's base: grey with alpha is grey, and a palette counts as colour.
             return image.size, Image.getmodebase(image.mode) == "L" and image.mode != "P"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

@@ -6,7 +6,6 @@ Shapes: B images of C channels and S x S pixels, N files.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +22,11 @@ from torch import Tensor
 from sap_core.data.duplicates import pixel_digest
 from sap_core.data.image_modes import CHECKED, Decoding, ImageFacts, ImageFormatError, notes, to_pixels
 from sap_core.data.names import first_names, printable
+from sap_core.data.open_image import open_image
 from sap_core.data.source import Fingerprint
 from sap_core.data.unread_formats import HEAD, unread_format
 from sap_core.errors import UserError
+from sap_core.regular_files import check_regular, read_regular
 
 Check = Literal["content", "size"]
 """Check of files before a run: read and decode each file, or compare name and size only (for data sets that take hours to read)."""
@@ -60,7 +61,7 @@ class FilePixels:
         from PIL import Image, UnidentifiedImageError
 
         try:
-            with Image.open(path) as file:
+            with open_image(path) as file:
                 # Palettes, alpha and CMYK become grey or RGB, so that a batch has one number of channels.
                 image, _ = to_pixels(file, self.channels, self.decoding)
                 if image.size != (self.size, self.size):
@@ -204,19 +205,19 @@ def _in_order(pool: ThreadPoolExecutor, checker: Callable[[Path], _Read], files:
 
 
 def _content(path: Path, channels: Literal[1, 3], decoding: Decoding) -> _Read:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
         # Before it is read: a sparse file takes no space on the disk and any amount of memory.
         if path.stat().st_size > MAX_BYTES:
             return _Read(b"", b"", f"larger than {MAX_BYTES >> 20} MiB, and nothing of it was read")
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         return _Read(b"", b"", _unreadable(path, error))
     if not data:
         return _Read(b"", b"", "empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(path, data) as image:
             # `open` reads the header only; a truncated file shows when its pixels are decoded.
             decoded, facts = to_pixels(image, channels, decoding)
             # RGB in any case, so that a grey file and a colour file of the same picture are equal.
@@ -251,6 +252,7 @@ def _reason(error: Exception) -> str:
 
 def _size(path: Path) -> _Read:
     try:
+        check_regular(path)
         size = path.stat().st_size
     except OSError as error:
         return _Read(b"", b"", _unreadable(path, error))
@@ -260,4 +262,4 @@ def _size(path: Path) -> _Read:
 
 def _unreadable(path: Path, error: OSError) -> str:
     reason = error.strerror or "cannot be read"
-    return f"a link to a missing file: {reason}" if path.is_symlink() else reason
+    return f"a link to a missing file: {reason}" if path.is_symlink() and not path.exists() else reason

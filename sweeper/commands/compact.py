@@ -77,7 +77,7 @@ def compact(store: Store, max_jobs: int = MAX_JOBS) -> list[str]:
                 stale.unlink()
             singles = {path.name.removesuffix(ending): path for path in folder.glob(f"[!.]*{ending}") if not path.name.startswith(MERGED)}
             _merge(folder, record, {job_id: path for job_id, path in singles.items() if job_id in done}, max_jobs, problems)
-        _merge_logs(store.logs, done, max_jobs)
+        _merge_logs(store.logs, done, max_jobs, problems)
         return problems
 
 
@@ -207,15 +207,16 @@ def _same(one: pa.Table, other: pa.Table) -> bool:
     return True
 
 
-def _merge_logs(folder: Path, done: set[str], max_jobs: int) -> None:
+def _merge_logs(folder: Path, done: set[str], max_jobs: int, problems: list[str]) -> None:
     """Concatenates the logs of successful jobs, each below a line with the job id."""
-    singles = sorted(path for path in folder.glob("[!.]*.log") if path.stem in done)
+    singles = _readable_logs((path for path in sorted(folder.glob("[!.]*.log")) if path.stem in done), problems)
     if len(singles) < 2:
         return
     # A job's logs are kept in the order of its attempts.
     texts: dict[str, list[str]] = {}
     full = set()
-    for path in sorted(folder.glob(f"{MERGED}*.log")):
+    olds = set(_readable_logs(sorted(folder.glob(f"{MERGED}*.log")), problems))
+    for path in sorted(olds):
         parts = path.read_text(errors="replace", encoding="utf-8").split(f"\n{_SEPARATOR}")
         if len(parts) - 1 >= max_jobs:
             full.add(path)
@@ -223,7 +224,7 @@ def _merge_logs(folder: Path, done: set[str], max_jobs: int) -> None:
         for part in parts[1:]:
             name, _, text = part.partition("\n")
             texts.setdefault(name, []).append(text)
-    olds = set(folder.glob(f"{MERGED}*.log")) - full
+    olds -= full
     for path in singles:
         text = path.read_text(errors="replace", encoding="utf-8").strip("\n")
         # A log that an interrupted call has already merged is not appended twice.
@@ -241,6 +242,17 @@ def _merge_logs(folder: Path, done: set[str], max_jobs: int) -> None:
     for path in {*singles, *olds} - written:
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+def _readable_logs(paths: Iterable[Path], problems: list[str]) -> list[Path]:
+    """The logs among the paths; what is a link, a pipe or a folder is named in `problems`, since a link's target is not the store's."""
+    found = []
+    for path in paths:
+        if path.is_symlink() or not path.is_file():
+            problems.append(f"{path} is a link or no regular file and was skipped")
+        else:
+            found.append(path)
+    return found
 
 
 def _count(root: Path) -> int:

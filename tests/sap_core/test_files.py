@@ -8,7 +8,8 @@ import socket
 
 import pytest
 
-from sap_core.errors import StorageError
+from sap_core.command_line import report_error
+from sap_core.errors import StorageError, WrongPath
 from sap_core.files import load_json, replacing, save_json, save_text, sync
 
 
@@ -54,6 +55,25 @@ def test_block_that_fails_leaves_the_old_file(tmp_path):
         half_way(path)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["file/a.txt", "file/below/a.txt", "folder", f"{'x' * 300}.csv", "loop/a.txt"])
+def test_a_path_that_cannot_be_a_file_is_a_mistake_of_the_command(name, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(WrongPath, match="name another file or folder") as caught:
+        save_text(tmp_path / name, "text")
+    assert "disk space" not in str(caught.value)
+    assert report_error(caught.value) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EFBIG, errno.ENOTCONN, errno.ETIMEDOUT])
+def test_a_failing_disk_is_no_mistake_of_the_command(number, tmp_path):
+    with pytest.raises(StorageError, match="free disk space") as caught, replacing(tmp_path / "a.txt"):
+        raise OSError(number, os.strerror(number))
+    assert report_error(caught.value) == report_error(OSError(number, os.strerror(number))) == 1
 
 
 def test_block_that_writes_nothing_is_an_error_and_leaves_nothing(tmp_path):

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import struct
+import warnings
 import zipfile
 import zlib
 
@@ -13,8 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
+from sap_core.data.folder import Folder
+from sap_core.data.image_files import FilePixels
 from sap_core.data.table import Table
 from sap_core.data.table_files import read_columns
 from sap_core.data.tensors import Tensors
@@ -113,3 +117,28 @@ def test_other_paths_that_are_no_images(table, tmp_path):
 def test_the_pixels_of_an_image_are_bounded(table, tmp_path):
     (tmp_path / "huge.png").write_bytes(png(60_000, 60_000))
     refused(lambda: table("huge.png"), "it has 3,600,000,000 pixels, and at most 178,956,970 are decoded; scale it down if it is yours")
+
+
+def test_a_very_large_image_gives_one_plain_warning(table, tmp_path, monkeypatch):
+    for number in range(4):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "scan.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table("scan.png")
+    (sentence,) = [str(one.message) for one in caught]
+    assert "scan.png' has 81 pixels, and decoding it takes" in sentence
+
+
+def test_an_image_folder_opens_no_device(tmp_path):
+    for part in ("train", "test"):
+        for name in "ab":
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (len(part), ord(name), 0)).save(folder / "0.png")
+            Image.new("RGB", (8, 8), (len(part), ord(name), 1)).save(folder / "1.png")
+    (tmp_path / "images" / "train" / "a" / "2.png").symlink_to("/dev/zero")
+    refused(lambda: Folder("images", 2, 5, 4, 8, 3, validation=2).inspect(tmp_path), "2.png' (it is no regular file)")
+    with pytest.raises(UserError, match="no regular file"):
+        FilePixels((tmp_path / "images" / "train" / "a" / "2.png",), 8, 3).fetch(torch.tensor([0]))

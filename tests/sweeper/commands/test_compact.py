@@ -144,6 +144,20 @@ def test_an_unreadable_file_is_skipped_and_reported(filled, damage):
     assert set(merged(store.rows)) == {job.job_id for job in jobs[1:]}
 
 
+def test_a_log_that_is_a_link_or_a_pipe_is_not_merged(filled, tmp_path):
+    store, _ = filled(5)
+    logs = sorted(store.logs.glob("*.log"))
+    (tmp_path / "private").write_text("not of this store")
+    for path in logs[:2]:
+        path.unlink()
+    logs[0].symlink_to(tmp_path / "private")
+    os.mkfifo(logs[1])
+    problems = compact(store)
+    assert [problem.split(" ")[0] for problem in problems] == [str(path) for path in logs[:2]]
+    assert logs[0].is_symlink()
+    assert not any("not of this store" in path.read_text() for path in store.logs.glob("merged-*.log"))
+
+
 def test_a_damaged_merged_file_is_set_aside_and_its_jobs_are_rerun(filled):
     store, jobs = filled(3)
     compact(store)
