@@ -31,7 +31,7 @@ from sweeper.backends.ray_address import check_reachable, init_error, own_addres
 from sweeper.backends.ray_driver import START_SECONDS, Capacity, Driver, RayUnavailable, capacity_of
 from sweeper.backends.ray_paths import RAY_FOLDER, plain_ray, ray_parent_folder
 from sweeper.backends.ray_session import remove_stale, session_folder
-from sweeper.backends.ray_start import TimedOut, abandon, hangup_blocked, time_limit
+from sweeper.backends.ray_start import TimedOut, abandon, end_if_stuck, hangup_blocked, time_limit
 from sweeper.execute import LEASE_WAIT_SECONDS, exit_with_parent
 from sweeper.jobs.job import Job, SweepPaths
 from sweeper.jobs.run_job import execute
@@ -181,7 +181,9 @@ class RayBackend:
         # The stack ends Ray before it removes its session folder, in which Ray's processes still write.
         with contextlib.ExitStack() as stack:
             try:
-                with plain_ray(), hangup_blocked(), time_limit(driver.start_seconds_left):
+                stuck = init_error(self.address, TimedOut(), self.start_seconds)
+                left = driver.start_seconds_left
+                with plain_ray(), hangup_blocked(), end_if_stuck(left, children, stuck), time_limit(left):
                     self._init(cpus, stack)
             except SystemExit as ended:  # Ray's reaction to SIGTERM while it starts
                 raise KeyboardInterrupt from ended

@@ -18,6 +18,9 @@ _END_SECONDS = 5.0
 _ABANDON_SECONDS = 10.0
 """Time limit for shutting down a Ray that did not start."""
 
+_STUCK_SECONDS = 15.0
+"""Seconds between the steps of `end_if_stuck`."""
+
 
 class TimedOut(BaseException):
     """The time limit is over. No `Exception`, because Ray catches those and tries again."""
@@ -41,6 +44,37 @@ def time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def end_if_stuck(seconds: float, children: set[int], sentence: str, step: float = _STUCK_SECONDS) -> Iterator[None]:
+    """Ends this process with a sentence and exit code 2 if the block runs on long after its time limit of `seconds`.
+
+    A signal interrupts Python code only. A call of Ray's own code (C++) that does not return would be a wait without end.
+
+    Args:
+        seconds: the time limit of the block.
+        children: the processes that ran before the block; `step` seconds after the limit all newer descendants are ended, whereupon most
+            calls return, and another `step` seconds later this process ends.
+        sentence: the message.
+        step: see `children`.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        if ended.wait(max(0.0, seconds) + step):
+            return
+        end_new_descendants(children)
+        if not ended.wait(step):
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
+            # Without the end of the interpreter, which would wait for the call. No job has run.
+            os._exit(2)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 
 from sap_core.command_line import shell_word
 from sap_core.errors import UserError
-from sweeper.config.schema import NEVER_NULL, is_text
+from sweeper.config.schema import NEVER_NULL, is_one_text, is_text
 
 _ARGUMENT = re.compile(r"(?s)([+~]{0,2}[\w$@./-]*)=(.*)")
 # What the grammar allows outside of quotes, in a value without structure.
@@ -35,7 +35,9 @@ def parse_argument(word: str) -> Override:
     key, value = _split(word)
     if key is None:
         return _parse(word, word)
-    value = _HOME.sub(r"\1${oc.env:HOME}", value)
+    # Hydra drops the spaces around a value, but not around brackets. After a backslash a space is part of the value.
+    trimmed = value.strip(" ")
+    value = _HOME.sub(r"\1${oc.env:HOME}", value if trimmed.endswith("\\") else trimmed)
     # only= has a grammar of its own, with spaces and "=".
     if key == "only" and value != "null" and not value.startswith(("'", '"')):
         return _parse(f"{key}={quoted(value)}", word)
@@ -51,7 +53,7 @@ def parse_argument(word: str) -> Override:
     if not _has_names(keys, parsed):
         return override
     # With each item in quotes all items are text, and the structure is the same.
-    texts = _parse(f"x={with_quotes(value, every=True)}", word).value()
+    texts = _parse(f"x={with_quotes(value.strip(), every=True)}", word).value()
     return _parse(f"{key}={override_text(_with_names(keys, parsed, texts))}", word)
 
 
@@ -92,7 +94,7 @@ def written_scalars(overrides: list[Override]) -> Iterator[tuple[str, Any, str]]
             continue
         try:
             # With each item in quotes all items are text, and the structure is the same.
-            texts = _parse(f"x={with_quotes(value, every=True)}", value).value()
+            texts = _parse(f"x={with_quotes(value.strip(), every=True)}", value).value()
         except UserError:
             continue
         yield from _pairs(key, override.value(), texts)
@@ -193,7 +195,7 @@ def _remedy(word: str) -> str:
     if first in "'\"":
         example = shell_word(f"{key}='a b'")
         return f"close the quote, as in {example}"
-    if first in "[{":
+    if first in "[{" and not is_one_text(key):
         example = shell_word(f"{key}=['a,b']")
         return f"close its brackets, and quote text with brackets, commas and colons, as in {example}"
     return f"quote the text: {shell_word(f'{key}={quoted(value.strip())}')}"

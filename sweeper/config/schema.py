@@ -186,18 +186,32 @@ def canonical_text(value: Any) -> str | None:
     return str(value).lower() if isinstance(value, bool) else None if value is None else str(value)
 
 
+def is_one_text(key: str) -> bool:
+    """Whether the value of a key of the schema is a single text, rather than a list of texts or something else."""
+    return _hints().get(key) in _TEXT_HINTS
+
+
+_TEXT_HINTS = (str, str | None)
+
+
 @cache
 def _text_keys() -> frozenset[str]:
     """The keys of the schema whose type is text, or a list of texts."""
+    return frozenset(key for key, hint in _hints().items() if hint in (*_TEXT_HINTS, list[str]))
 
-    def below(cls: type, prefix: str) -> Iterator[str]:
+
+@cache
+def _hints() -> Mapping[str, Any]:
+    """Key of the schema -> its type."""
+
+    def below(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
         for name, hint in get_type_hints(cls).items():
             if is_dataclass(hint):
                 yield from below(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
-            elif hint in (str, str | None, list[str]):
-                yield prefix + name
+            else:
+                yield prefix + name, hint
 
-    return frozenset(below(Config, ""))
+    return dict(below(Config, ""))
 
 
 def check_values(config: Config) -> None:

@@ -45,6 +45,24 @@ def test_the_time_limit_passes_handlers_of_errors():
         start_again()
 
 
+STUCK = """
+import ctypes
+from sap_core.machine import parents
+from sweeper.backends.ray_start import end_if_stuck, time_limit
+
+with end_if_stuck(0.1, set(parents()), "it did not start", step=0.2), time_limit(0.1):
+    mutex = ctypes.create_string_buffer(256)
+    while True:
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)  # the second call never returns, and no signal interrupts it
+"""
+
+
+def test_a_call_that_no_signal_interrupts_ends_the_process_with_its_sentence():
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", STUCK], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: it did not start\n")
+
+
 def test_processes_of_a_block_ignore_a_hangup_and_this_one_receives_it():
     received = []
     before = signal.signal(signal.SIGHUP, lambda *_: received.append(1))

@@ -34,6 +34,14 @@ def test_what_hydra_reads_keeps_hydras_meaning():
     assert {word: parse_argument(word).value() for word in read} == read
 
 
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("name= 1.10 ", "1.10"), ("methods= [1.10, b] ", ["1.10", "b"]), ("seeds= [1]", [1]), ("name=a\\ ", "a "), ("noise.rate= 0.1 ", 0.1)],
+)
+def test_spaces_around_a_value_are_dropped(word, value):
+    assert parse_argument(word).value() == value
+
+
 @pytest.mark.parametrize("name", LOOKS)
 def test_names_that_look_like_numbers_stay_text(name):
     assert parse_argument(f"name={name}").value() == name
@@ -70,6 +78,7 @@ def test_text_fields_of_components_and_choices_stay_text(tmp_path):
     [
         ("name='abc", "close the quote, as in \"name='a b'\""),
         ("methods=[sap", "close its brackets"),
+        ("paths.data=[a", "quote the text: \"paths.data='[a'\""),
         ("ö=1", "keys consist of the letters a to z, digits and _.-"),
     ],
 )
