@@ -66,7 +66,7 @@ def _group(group: str, schema: Any, default: str) -> Iterator[str]:
     yield f"## `{group}`"
     yield "\n".join(f"- `{group}={name}`: {described(file)[0]}{_differences(first, file)}" for name, file in files.items())
     # A group without a class sets keys of other groups.
-    if is_dataclass(schema):
+    if isinstance(schema, type) and is_dataclass(schema):
         # A key may be left out of the default choice, and be explained in another.
         comments = {"name": f"name of the choice; set `{group}=NAME`"}
         comments |= {
