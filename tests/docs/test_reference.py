@@ -84,6 +84,8 @@ def test_every_component_has_its_class_and_all_its_options(group):
 
 
 def test_every_experiment_says_its_command_and_its_cost():
+    by_purpose = (REFERENCE.parent / "experiments.md").read_text()
+    assert {name for name in sections("experiments") if f"(reference/experiments.md#{name})" not in by_purpose} == set()
     for name, part in sections("experiments").items():
         assert "**Command**" in part, name
         assert "**Cost" in part or "**Expected**" in part, name
