@@ -28,8 +28,10 @@ PAGES: dict[str, Callable[[], str]] = {
 
 def main() -> None:
     """Writes all pages."""
-    for name, text in PAGES.items():
-        (REFERENCE / f"{name}.md").write_text(text(), encoding="utf-8")
+    # All of them first, so that a mistake leaves the old pages.
+    texts = {name: text() for name, text in PAGES.items()}
+    for name, text in texts.items():
+        (REFERENCE / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any, get_type_hints
@@ -59,8 +60,9 @@ def group_page(group: str) -> str:
 def _section(group: str, name: str, files: Mapping[str, Commented]) -> str:
     under = ("corrector",) if group == "method" else ()
     file, parents = files[name], _parents(files, name)
-    target = next((values["_target_"] for values in (files[each].values for each in (name, *parents)) if "_target_" in values), None)
-    target = file.values["corrector"]["_target_"] if group == "method" else target
+    # A file may have the class of the file that it begins with.
+    entries = [value for each in (name, *parents) for key, value, _ in files[each].entries(*under) if key == "_target_"]
+    target = entries[0] if entries else None
     parts = [f"## `{name}`", *described(file)]
     hints: dict[str, Any] = {}
     if target:
@@ -94,8 +96,9 @@ def described(file: Commented) -> list[str]:
 
 
 def _documentation(cls: type) -> list[str]:
-    """What the module says, where the equations are, then what the class says unless it only repeats the name of the module."""
+    """What the module says, which has the equations, then what the class says."""
     module = sys.modules[cls.__module__]
+    # A module with several components describes none of them alone.
     own = [item for item in vars(module).values() if inspect.isclass(item) and item.__module__ == cls.__module__ and hasattr(item, "name")]
     texts = [docstring(module)] if len(own) < 2 else []
     # The docstring that `dataclass` makes up is the signature.
@@ -106,8 +109,10 @@ def _documentation(cls: type) -> list[str]:
 
 def field_hints(cls: Any) -> dict[str, Any]:
     """Key of the configuration -> type: fields of a dataclass, those of its flat parts included, or arguments of a network."""
+    if not isinstance(cls, type):
+        return get_type_hints(cls)
     if not dataclasses.is_dataclass(cls):
-        return get_type_hints(cls.__init__ if isinstance(cls, type) else cls)
+        return get_type_hints(inspect.getattr_static(cls, "__init__"))
     hints = get_type_hints(cls)
     for holder in flattened_fields(cls):
         hints = field_hints(hints[holder]) | hints
@@ -125,8 +130,6 @@ def _space(file: Commented, name: str) -> tuple[str, str, str, str]:
     given = file.values["spaces"][name]
     domains = SearchSpace.parse(name, given).domains
     listed = all(domain.type in LIST_TYPES for domain in domains)
-    count = 1
-    for domain in domains:
-        count *= len(domain.values)
+    count = math.prod(len(domain.values) for domain in domains)
     searched = "; ".join(f"`{domain.field}`: {', '.join(map(plain, domain.values))}" for domain in domains)
     return f"`{name}`", f"{count:,}" if listed else "a range", searched, escaped(file.comments.get(("spaces", name), ""))

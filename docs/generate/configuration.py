@@ -66,9 +66,12 @@ def _group(group: str, schema: Any, default: str) -> Iterator[str]:
     yield f"## `{group}`"
     yield "\n".join(f"- `{group}={name}`: {described(file)[0]}{_differences(first, file)}" for name, file in files.items())
     # A group without a class sets keys of other groups.
-    if is_dataclass(schema):
+    if isinstance(schema, type) and is_dataclass(schema):
         # A key may be left out of the default choice, and be explained in another.
-        comments = {key: comment for file in reversed([first, *files.values()]) for key, _, comment in file.entries() if comment}
+        comments = {"name": f"name of the choice; set `{group}=NAME`"}
+        comments |= {
+            path[0]: comment for file in reversed([first, *files.values()]) for path, comment in file.comments.items() if len(path) == 1
+        }
         made, hints = schema(), get_type_hints(schema)
         values = {item.name: getattr(made, item.name) for item in fields(schema)} | first.values
         yield table(HEADER, [_row(f"{group}.{key}", hints, values[key], comments.get(key, ""), key) for key in hints])
@@ -78,12 +81,9 @@ def _differences(default: Commented, file: Commented) -> str:
     """The values of a choice that differ from the default choice's."""
     if file is default:
         return " This is the default."
-    changed = [
-        f"`{key}: {plain(value)}`"
-        for key, value in file.values.items()
-        if key not in ("name", "defaults") and default.values.get(key) != value
-    ]
-    return f" It sets {', '.join(changed)}." if changed else ""
+    changed = {key: value for key, value in file.values.items() if key not in ("name", "defaults") and default.values.get(key) != value}
+    shown = [f"`{key}`" if isinstance(value, dict) else f"`{key}: {plain(value)}`" for key, value in changed.items()]
+    return f" It sets {', '.join(shown)}." if shown else ""
 
 
 def _cluster() -> list[tuple[str, str, str, str]]:

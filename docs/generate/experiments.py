@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from docs.generate.comments import read
+import re
+
+from docs.generate.comments import Commented, read
 from docs.generate.components import described
 from docs.generate.text import code, escaped, page, table
 from sweeper.config.choices import choices, shipped_folder
@@ -16,10 +18,19 @@ _INTRO = (
 def experiments_page() -> str:
     """The page."""
     files = {path.stem: read(path) for path in sorted(choices(shipped_folder() / "experiment"))}
-    overview = table(("`experiment=`", "what it is"), ((f"[`{name}`](#{name})", escaped(file.summary)) for name, file in files.items()))
+    overview = table(
+        ("`experiment=`", "what it is", "cost"),
+        ((f"[`{name}`](#{name})", escaped(file.summary), _cost(file)) for name, file in files.items()),
+    )
     parts = []
     for name, file in files.items():
         methods = file.values.get("methods") or []
         parts += [f"## `{name}`", *filter(None, described(file))]
         parts += [f"Methods: {', '.join(map(code, methods))}."] if methods else []
     return page("Experiments", _INTRO, overview, *parts)
+
+
+def _cost(file: Commented) -> str:
+    """The first clause of what a file says about its cost."""
+    (text,) = [text.partition(": ")[2] for text in file.paragraphs if re.match("Cost|Expected", text)][:1]
+    return escaped(re.split(r"[;,:(]|\.(?: |$)", text)[0].strip())

@@ -79,9 +79,13 @@ def test_every_component_has_its_class_and_all_its_options(group):
         options = {item.name for item in fields(cls)} - inner if is_dataclass(cls) else set()
         further = re.findall(r"\(#(\w+)\)", "".join(re.findall(r"^Further keys.*$", shown[name], re.M)))
         assert options <= {key for each in (name, *further) for key in rows(shown[each])}, name
+        for key, cells in rows(shown[name]).items():
+            assert cells[-1], f"{name}: {key} has no comment in its YAML file"
 
 
 def test_every_experiment_says_its_command_and_its_cost():
+    by_purpose = (REFERENCE.parent / "experiments.md").read_text()
+    assert {name for name in sections("experiments") if f"(reference/experiments.md#{name})" not in by_purpose} == set()
     for name, part in sections("experiments").items():
         assert "**Command**" in part, name
         assert "**Cost" in part or "**Expected**" in part, name

@@ -1,7 +1,10 @@
 """The site builds strictly, and needs no network when it is read."""
 
+import html
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = pytest.mark.slow
 
@@ -69,3 +73,34 @@ def test_search_has_a_local_index(site):
     index = (site / "search/search_index.js").read_text()
     assert "alpha16_size5" in index
     assert "grid_b" in index
+
+
+def test_a_narrow_browser_without_a_network_shows_diagrams_and_searches(site, tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    names = [
+        "index",
+        "design",
+        "first_sweep",
+        "commands",
+        "tables",
+        "log",
+        "reference/methods",
+        "reference/configuration",
+        "reference/library",
+    ]
+    search = "index.html?q=alpha16_size5"
+    script = (Path(__file__).parent / "probe.js").read_text().replace("PAGES", json.dumps([*(f"{name}.html" for name in names), search]))
+    probe = site / "probe.html"
+    probe.write_text(f"<body><script>{script}</script></body>")
+    command = [
+        CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
+        "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", "--dump-dom", probe.as_uri(),
+    ]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
+    probe.unlink()
+    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', dom)[1]))
+    assert any("reference/methods.html" in link for link in seen.pop(search)["found"])
+    assert {page: one["overflow"] for page, one in seen.items() if one["overflow"] > 0} == {}
+    (diagram,) = seen["design.html"]["diagrams"]
+    assert diagram > 300
