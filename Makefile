@@ -20,7 +20,6 @@ PYTEST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(abspath $(VENV))/pycache
 
 demo: install
 	$(BIN)/sap-sweep experiment=demo
-	$(BIN)/sap-report results/demo
 
 install: $(STAMP)
 

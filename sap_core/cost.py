@@ -10,15 +10,17 @@ because the resident memory at the end of a phase says little about that phase. 
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from sap_core.machine import peak_resident_bytes, reset_peak_resident
 from sap_core.models.inputs import probe_images
@@ -211,9 +213,9 @@ def flops_per_sample(model: nn.Module, shape: Sequence[int], device: torch.devic
         with torch.device(device):
             inputs = probe_images(2, tuple(shape))
         # With gradients even if the caller disabled them, since the graph is needed for the backward count.
-        with FlopCounterMode(display=False) as forward, torch.enable_grad():
-            outputs = model(inputs)
-        return _known(forward.get_total_flops() / 2), _backward_flops(model, next(tensors_in(outputs)))
+        with torch.enable_grad():
+            outputs, forward = _counted(lambda: model(inputs))
+        return _known(forward / 2), _backward_flops(model, next(tensors_in(outputs)))
     finally:
         # Flag by flag, because a network may hold layers that were frozen in evaluation mode.
         for module, flag in training:
@@ -226,13 +228,58 @@ def _backward_flops(model: nn.Module, outputs: Tensor) -> float:
     if not parameters:
         return 0.0
     try:
-        with FlopCounterMode(display=False) as backward:
-            # Not `backward()`, which would add to the gradients of the caller's network. Unused parameters are legitimate (two heads).
-            torch.autograd.grad(outputs.sum(), parameters, allow_unused=True)
+        # Not `backward()`, which would add to the gradients of the caller's network. Unused parameters are legitimate (two heads). The
+        # graph is kept, because a count may be repeated.
+        _, backward = _counted(lambda: torch.autograd.grad(outputs.sum(), parameters, allow_unused=True, retain_graph=True))
     # A network may be used without being trained; a training reports the error in full.
     except Exception:
         return math.nan
-    return _known(backward.get_total_flops() / 2)
+    return _known(backward / 2)
+
+
+def _counted(call: Callable[[], Any]) -> tuple[Any, float]:
+    """(result of a call, its FLOPs by torch's formulas)"""
+    # FlopCounterMode loads torch's compiler, which takes two seconds, unless something else has.
+    if "torch._dynamo" not in sys.modules:
+        with suppress(_Uncountable), _FlopCounter() as light:
+            result = call()
+            return result, light.flops
+    with FlopCounterMode(display=False) as counter:
+        result = call()
+    return result, counter.get_total_flops()
+
+
+class _Uncountable(Exception):
+    """Only torch's own counter handles this operation."""
+
+
+class _FlopCounter(TorchDispatchMode):
+    """Counts as torch's `FlopCounterMode` does, in total only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0.0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # By torch's default the function below is wrapped to keep the compiler out of it, and the wrapper loads the compiler.
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not isinstance(func, torch._ops.OpOverload):
+            raise _Uncountable
+        packet = func.overloadpacket
+        if packet not in flop_registry and func is not torch.ops.prim.device.default:
+            # The formulas are those of the operations that a composite one consists of.
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        if packet in flop_registry:
+            self.flops += flop_registry[packet](*args, **kwargs, out_val=result)
+        return result
 
 
 def _known(flops: float) -> float:

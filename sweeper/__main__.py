@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 
 from sap_core.command_line import Parser, plain_warnings, program, report_error
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_start
 from sap_core.location import version_line
 from sweeper.commands import COMMANDS, command
+from sweeper.monitor.stages import showing_stages
 
 USAGE = """usage: sap-sweep KEY=VALUE ... [--config-dir DIR]
        sap-sweep COMMAND ...
@@ -43,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0 done, 1 a job, a check or the disk failed, 2 usage error, 130 interrupted."""
     try:
         check_start()
-        with plain_warnings():
+        # A call from Python is not watched by anyone.
+        with plain_warnings(), showing_stages() if arguments is None else nullcontext():
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except (UserError, OSError) as error:
         return report_error(error)

@@ -16,6 +16,7 @@ from sap_core.data.duplicates import Duplicates, Policy
 from sap_core.data.image_files import Check, Examined, FilePixels, examine, fingerprint
 from sap_core.data.image_modes import AS_RELEASED, Decoding
 from sap_core.data.listing import NOT_COMPARED, Listing
+from sap_core.data.missing_folder import missing_folder
 from sap_core.data.names import located, relative
 from sap_core.data.source import Fingerprint, Source
 from sap_core.data.tree_listing import NotRead, PartFiles, hidden_in, list_part
@@ -154,7 +155,7 @@ class ImageTree:
 
     def _part(self, root: Path, part: Part, others: list[str]) -> PartFiles:
         base = located(root, self.folder)
-        missing: Callable[[OSError], Exception] = lambda error: tree_errors.missing_folder(root, base, part.name, part.name_option, error)  # noqa: E731
+        missing: Callable[[OSError], Exception] = lambda error: missing_folder(root, base, part.name, part.name_option, error)  # noqa: E731
         return list_part(base, part.name, others, missing)
 
     def explain_counts(self, root: Path, listed: Listing, given: Mapping[str, int]) -> None:

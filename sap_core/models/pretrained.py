@@ -20,6 +20,7 @@ from sap_core.location import HOME
 from sap_core.models.mismatch import OTHER_NETWORK, explain_mismatch, some
 from sap_core.models.state_names import Candidate, find_candidates, is_of_training
 from sap_core.models.weight_files import read_weights
+from sap_core.models.weights_path import check_exists
 
 
 def weights_file(path: str, key: str = "weights") -> Path:
@@ -33,8 +34,7 @@ def weights_file(path: str, key: str = "weights") -> Path:
     if found.is_dir():
         # Its message says which file of the folder to name.
         read_weights(found, key)
-    if not found.is_file():
-        raise UserError(f"{key}={path} is not a file ({found} does not exist); set it to the path of a state dict")
+    check_exists(path, key)
     return found
 
 

@@ -21,7 +21,8 @@ from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
 from sweeper.commands.common import add_overrides, hydra_arguments
 from sweeper.jobs.job import Job, Result, SweepPaths
-from sweeper.monitor.report import report
+from sweeper.monitor.report import report, summary
+from sweeper.monitor.stages import stage
 from sweeper.monitor.wandb_mirror import mirroring
 from sweeper.plan.build import check_cells, compose, inspect_and_plan, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import JobFilter, filter_jobs, parse_filter
@@ -54,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
         UserError: the configuration is invalid, a prerequisite is missing, or results cannot be stored.
     """
     # Composition needs no torch, so everything that can be answered from it comes first.
-    composed = compose(hydra_arguments(options))
+    stage("composing the configuration")
+    composed = compose(hydra_arguments(options), existing=True)
     config = composed.config
     only = parse_filter(config.only)
     paths = sweep_paths(config)
@@ -85,8 +87,7 @@ def run(options: argparse.Namespace) -> int:
 
             with store.locked():
                 _measure_exclusively(read_jobs(store.jobs, config.plugins), config, paths)
-        _print_search_table(config, store)
-        _print_recommendation(composed, store)
+        _print_results(composed, store)
         from sweeper.jobs.job import read_jobs
 
         return (1 if given_up else 0) | _print_failed_searches(read_jobs(store.jobs, None), store)
@@ -95,7 +96,9 @@ def run(options: argparse.Namespace) -> int:
     # Before anything is written to a store of another version. A plan with this key was written by this code, hence by this version: a
     # complete store answers without opening a Parquet file.
     store.check_version()
+    stage("checking networks and methods")
     cells = check_cells(composed)
+    stage("inspecting the data")
     classes = read_class_names((cell.dataset for cell in cells), paths.data)
     warn_of_classes(classes)
     # All checks run before the first folder is created.
@@ -103,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     refuse_other_artifacts(jobs, paths)
     with store.locked() as check_owned:
+        stage("planning the jobs")
         estimator, _ = _estimator(config, cells, paths)
         if config.retry:
             _print_retried(store.retry_failed(job.job_id for job in jobs))
@@ -121,10 +125,9 @@ def run(options: argparse.Namespace) -> int:
             code = _run(config, jobs, paths, store, estimator, check_owned)
         if config.timing == "exclusive":
             _measure_exclusively(jobs, config, paths)
-        _print_search_table(config, store)
         # After all jobs, because the families of a search are separate jobs and only now is its best setting known.
         code |= _save_corrected(plan, config, paths)
-        _print_recommendation(composed, store)
+        _print_results(composed, store)
         # Last, so that it is the last line. Of the whole plan, although `only` may have run a part.
         return code | _print_failed_searches(plan.jobs, store)
 
@@ -157,20 +160,23 @@ def _measure_exclusively(jobs: Iterable[Job], config: Config, paths: SweepPaths)
     measure(list(jobs), paths, config.backend.device)
 
 
-def _print_search_table(config: Config, store: Store) -> None:
-    """Prints the table of sampled searches, if the experiment has any. Tables refuse the rows of smoke runs."""
-    if config.debug.name or (config.search.is_grid and not config.searches):
+def _print_results(composed: Composed, store: Store) -> None:
+    """Prints what was found, as far as the store has it: the table of sampled searches, the recommendation for a network that was trained
+    elsewhere, or else the summary of the store. No table accepts the rows of smoke runs.
+    """
+    config = composed.config
+    if config.debug.name:
         return
-    print(report(store.root, "table", "search"), end="")
-
-
-def _print_recommendation(composed: Composed, store: Store) -> None:
-    """Prints the recommendation for networks that were trained elsewhere, whose owner wants to know which of two to use."""
     # By the class: other trainers have an option `checkpoint` of their own, and importing the class would load torch.
-    if composed.config.debug.name or not any(cell["trainer"]["_target_"] == GIVEN for cell in composed.cells):
-        return
-    print(report(store.root, "table", "recommendation"), end="")
-    print(f"complete report: sap-report {os.path.relpath(store.root)}", file=sys.stderr)
+    given = any(cell["trainer"]["_target_"] == GIVEN for cell in composed.cells)
+    if not (config.search.is_grid and not config.searches):
+        print(report(store.root, "table", "search"), end="")
+    elif not given:
+        print(summary(store.root), end="")
+    # The owner of a network wants to know which of two to use.
+    if given:
+        print(report(store.root, "table", "recommendation"), end="")
+        print(f"complete report: sap-report {os.path.relpath(store.root)} all", file=sys.stderr)
 
 
 def _print_counts(plan: Plan) -> None:
@@ -210,6 +216,7 @@ def _run(
         print(line, file=sys.stderr)
     workers = None if _is_limited_by_cluster(config.backend) else max(1, min(_workers(config.backend), len(pending)))
     backend = _backend(config.backend, paths, len(pending), workers)
+    stage(None)
     progress = Progress(pending, total, stored, store.logs / "sweep.log", estimator, workers)
     with machine.signals_as_interrupt(), progress:
         # Jobs below a job that has been given up become failed rows that name it, so that no planned row is silently absent.
@@ -311,11 +318,14 @@ def _workers(settings: BackendConfig) -> int:
 
 
 def _dry_run(composed: Composed, only: JobFilter | None) -> int:
+    from sweeper.plan.cell_descriptions import describe_cells
     from sweeper.plan.class_numbers import describe_classes, read_class_names, warn_of_classes
     from sweeper.plan.flops import describe_plan, flops_of
     from sweeper.plan.runtime_forecast import describe_seconds
 
+    stage("checking networks and methods")
     cells = check_cells(composed)
+    stage("planning the jobs")
     classes = read_class_names((cell.dataset for cell in cells), sweep_paths(composed.config).data)
     # The same checks of the user's files as before a run; published data sets need not be downloaded yet.
     plan = inspect_and_plan(composed, cells, sweep_paths(composed.config))
@@ -325,6 +335,7 @@ def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in cells)
     backend = composed.config.backend
     print(f"{composed.config.name}: dry run, no job is started")
+    print("\n".join(describe_cells(cells, {number for job in jobs for number in job.cells})), end="\n\n")
     for line in describe_classes(classes, "`sap-sweep classes` with the same arguments prints all"):
         print(line)
     warn_of_classes(classes)

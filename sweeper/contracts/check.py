@@ -26,7 +26,7 @@ from sweeper.contracts.correctors import CORRECTOR_CHECKS, CorrectorCase
 from sweeper.contracts.pruners import PRUNER_CHECKS, PrunerCase
 from sweeper.contracts.small import families_to_try, small_recipe, small_settings
 from sweeper.contracts.trainers import TRAINER_CHECKS, TrainerCase
-from sweeper.plan.cell import check_method_file
+from sweeper.plan.method_files import check_method_file
 
 GROUPS = ("method", "pruner", "trainer")
 """Groups of the components that have checks. If several are given, the first of them is checked and the others are its context."""

@@ -19,10 +19,14 @@ from sap_core.text import one_line
 from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workload
 from sweeper.jobs.job import Job, Result
 from sweeper.monitor.job_lines import error_suffix, format_duration, result_line, update_best
+from sweeper.monitor.running import running_trainings
 
 # In a batch log every line stays, unlike on a terminal where it is overwritten.
 QUIET_SECONDS = 15.0
 """Minimum interval between progress lines when standard error is not a terminal."""
+
+LOOK_SECONDS = 2.0
+"""Minimum interval between two looks at the logs of running trainings, for a terminal."""
 
 
 class Progress:
@@ -50,7 +54,9 @@ class Progress:
         self.best: dict[str, float] = {}
         self._estimator = estimator or RuntimeEstimator()
         self._workers = workers
-        work = [(Workload.of(job.job_type, job.labels), job.forecast_flops) for job in jobs]
+        self._waiting = {job.job_id: job for job in jobs}
+        self._running, self._looked, self._logs, self._began = "", 0.0, log.parent, time.time()
+        work = [(Workload.of(job.job_type, job.labels), job.forecast_flops) for job in self._waiting.values()]
         # Jobs of unknown FLOPs are counted apart: as soon as all of them have ended, the remaining time is known.
         self._remaining_flops = flops_by_workload((workload, flops) for workload, flops in work if flops is not None)
         self._remaining_unknown = sum(flops is None for _, flops in work)
@@ -86,6 +92,7 @@ class Progress:
         """Records an ended job and updates the display."""
         # Planned rows rather than written ones, so that a failed job counts as ended and the count reaches the total.
         self.done += len(job.runs)
+        self._waiting.pop(job.job_id, None)
         self.failed += result.failed
         self._worker_seconds += result.seconds
         workload = Workload.of(job.job_type, job.labels)
@@ -119,7 +126,10 @@ class Progress:
         )
 
     def _renderable(self) -> Text:
-        return Text(self.text(), overflow="fold")
+        # Called every second by the thread of the display. The files may be on a network file system.
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._running, self._looked = running_trainings(dict(self._waiting), self._logs, self._began), time.monotonic()
+        return Text("  |  ".join(filter(None, [self.text(), self._running])), overflow="fold")
 
     def _draw(self, last: bool = False) -> None:
         if self._live:

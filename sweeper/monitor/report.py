@@ -6,8 +6,11 @@ of a table cannot break a sweep. A process also keeps pandas and matplotlib out 
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sap_core.location import HOME, child_environment
@@ -18,11 +21,20 @@ WIDTH = 140
 
 def report(store: Path, *arguments: str) -> str:
     """The output of `sap-report STORE ARGUMENTS ...`; "" if the store has no such numbers yet, or the command fails."""
+    return _output([str(store.resolve()), *arguments], HOME, WIDTH)
+
+
+def summary(store: Path) -> str:
+    """The output of `sap-report STORE`, as wide as the terminal and with commands that work in the working directory."""
+    return _output([os.path.relpath(store)], Path.cwd(), shutil.get_terminal_size((120, 24)).columns)
+
+
+def _output(arguments: Sequence[str], folder: Path, width: int) -> str:
     # -P: a folder `analysis` of the user's must not hide the package.
-    command = [sys.executable, "-P", "-m", "analysis", str(store.resolve()), *arguments]
+    command = [sys.executable, "-P", "-m", "analysis", *arguments]
     # Its output is read as UTF-8, which PYTHONIOENCODING of the user may contradict.
-    environment = {**child_environment(), "COLUMNS": str(WIDTH), "PYTHONIOENCODING": "utf-8"}
+    environment = {**child_environment(), "COLUMNS": str(width), "PYTHONIOENCODING": "utf-8"}
     # The exit code is not checked: a table that cannot be made must not turn a finished sweep into a failed one.
     return subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=HOME, env=environment, encoding="utf-8", errors="replace"
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=folder, env=environment, encoding="utf-8", errors="replace"
     ).stdout

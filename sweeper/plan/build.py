@@ -16,6 +16,7 @@ from sap_core.files import save_yaml
 from sap_core.identity import content_id
 from sap_core.records import Planned
 from sweeper.jobs.job import SweepPaths, write_jobs
+from sweeper.plan.early_checks import check_names_and_paths
 from sweeper.plan.job_filter import matching_cells, parse_filter
 from sweeper.store.plan_index import write_plan_index
 from sweeper.store.provenance import HOME, code_fingerprint, file_state
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
     from sap_core.data.source import Fingerprint
     from sweeper.config.compose import Composed
     from sweeper.config.schema import Config
-    from sweeper.plan.cell import Cell
+    from sweeper.plan.cell import Cell, GridSearch
     from sweeper.plan.plan import Plan
 
 
-def compose(arguments: Sequence[str]) -> Composed:
+def compose(arguments: Sequence[str], existing: bool = False) -> Composed:
     """Compose a sweep's configuration, read options from the user's files, and print these options and warnings on standard error.
+
+    Args:
+        arguments: Hydra overrides.
+        existing: refuse named files and folders that do not exist before torch is loaded; for sweeps, which make none.
 
     Raises:
         UserError: a mistake in the arguments, no experiment among them, or files that are missing or contradict the configuration.
@@ -49,6 +54,8 @@ def compose(arguments: Sequence[str]) -> Composed:
         raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
     for sentence in ineffective_overrides(composed):
         print(f"warning: {sentence}", file=sys.stderr)
+    if existing:
+        check_names_and_paths(composed, sweep_paths(composed.config).data)
     # Data sets of this project that are downloaded have no options to read; their sweeps are composed without torch.
     if not any(_may_read_options(cell["dataset"]) for cell in composed.cells):
         return composed
@@ -83,7 +90,8 @@ def check_cells(composed: Composed) -> tuple[Cell, ...]:
     from sweeper.plan.name_clashes import components_of, refuse_name_clashes
 
     # Names are compared across all cells, and before any network is built.
-    cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
+    searches: dict[str, GridSearch] = {}
+    cells = tuple(check_cell(cell, composed.config, searches) for cell in composed.cells)
     refuse_name_clashes(components_of(cells))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)

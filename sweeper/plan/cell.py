@@ -5,6 +5,7 @@ In a smoke run (`debug=smoke`) everything shrinks here: images, epochs, numbers 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from sap_core.api import Corrector, Passes, Pruner, Sizes, Trainer
+from sap_core.components import version_of
 from sap_core.data.constants import check_constants
 from sap_core.data.corruption import check_noise, expected_rate
 from sap_core.data.source import DataSet, NoiseKind, can_verify, images_used
@@ -25,6 +27,7 @@ from sweeper.config.schema import Config, DebugConfig, SearchConfig, SearchEntry
 from sweeper.config.search_space import SearchSpace, evenly_spaced
 from sweeper.config.space_hash import space_hash
 from sweeper.config.target import resolve_class
+from sweeper.plan.method_files import chosen_space
 from sweeper.search.trial_search import SearchTarget, TrialSearch, check_target, check_trial_searches, refuse_duplicate_searches
 
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
@@ -56,6 +59,23 @@ class GridSearch:
         # Numbers in place of the keys: rows store integers, and the order of the space decides them.
         numbers: dict[Any, int] = {}
         return [numbers.setdefault(setting.instance.computation(), len(numbers)) for setting in self.settings]
+
+    @property
+    def identities(self) -> list[dict[str, Any]]:
+        """The identity of each setting (`Component.identity`), which every cell and seed of a plan needs."""
+        # Another version of a class is another identity, whenever it is set.
+        versions = tuple(version_of(target) for target in self._targets)
+        if versions not in self._identities:
+            self._identities[versions] = [setting.identity() for setting in self.settings]
+        return self._identities[versions]
+
+    @cached_property
+    def _identities(self) -> dict[tuple[int, ...], list[dict[str, Any]]]:
+        return {}
+
+    @cached_property
+    def _targets(self) -> list[str]:
+        return sorted({target for setting in self.settings for _, target in setting.components})
 
     @cached_property
     def families(self) -> list[list[int]]:
@@ -127,8 +147,13 @@ class Cell:
         return sizes(data.num_train, data.num_test, data.validation, self.limit or images_used(data))
 
 
-def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
+def check_cell(composed: Mapping[str, Any], config: Config, known: dict[str, GridSearch] | None = None) -> Cell:
     """Check every component of a composed cell against the class that it names.
+
+    Args:
+        composed: the cell's configuration.
+        config: the configuration that all cells share.
+        known: the checked searches of other cells of this configuration; this cell's are added.
 
     Raises:
         UserError: the first mistake, with its key and the allowed values.
@@ -152,12 +177,19 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     limit = min(debug.images, available) if debug.name else None
     scale = limit / available if limit else None
     # Searches are checked per cell, because methods may receive the cell's trainer and smoke runs shrink them by its data.
-    searches = tuple(_grid_search(name, composed["method"], trainer, plugins, debug, scale) for name in _method_names(config, grid=True))
+    known = {} if known is None else known
+    searches = []
+    for name in _method_names(config, grid=True):
+        # All that a search depends on; cells that differ in data, noise or network share it.
+        key = repr((name, composed["method"].get(name.partition("@")[0]), trainer.entry, scale))
+        if key not in known:
+            known[key] = _grid_search(name, composed["method"], trainer, plugins, debug, scale)
+        searches.append(known[key])
     _refuse_duplicate_settings(searches)
     # A method may appear in a grid and in sampled searches; each has its own ids, so they are checked apart.
     trial_searches = tuple(_trial_searches(config, composed["method"], trainer, scale))
     refuse_duplicate_searches(trial_searches)
-    settings_by_search = {search.name: search.settings for search in searches}
+    settings_by_search: dict[str, Sequence[Component]] = {search.name: search.settings for search in searches}
     _check_needs(dataset, settings_by_search | {search.method: (search.target.base,) for search in trial_searches})
     return Cell(
         dataset,
@@ -167,7 +199,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         preprocess,
         parse_component(composed["pruner"], "pruner", Pruner, plugins) if pruned else None,
         keep if pruned else None,
-        searches,
+        tuple(searches),
         limit,
         trial_searches,
         Warmup(*_parse_trainer(composed["_warmup"], dataset, config)) if pruned and "_warmup" in composed else None,
@@ -292,47 +324,24 @@ def _grid_search(
 
 def _parse_method(name: str, methods: Mapping[str, Any]) -> tuple[str, SearchSpace, dict[str, Any], str]:
     """(method, space, fixed settings, configuration key) of `method@space`; without `@space`, the first space."""
-    method, _, space_name = name.partition("@")
-    if method not in methods:
-        raise unknown("method", method, methods, "methods")
-    spaces, base = check_method_file(methods[method], method)
-    space_name = space_name or next(iter(spaces))
-    if space_name not in spaces:
-        raise unknown("space", space_name, spaces, f"methods ({method})")
+    method, space_name, spaces, base = chosen_space(name, methods)
     return method, SearchSpace.parse(space_name, spaces[space_name] or {}), base, f"method.{method}.corrector"
 
 
 def _refuse_duplicate_settings(searches: Sequence[GridSearch]) -> None:
     """Refuse two methods of one class that share a setting and the name of a space: both rows would have one id."""
     owners: dict[str, str] = {}
+    counts = Counter(search.space for search in searches)
     # The id of a row contains class, settings and space, not the name of the method.
     for search in searches:
-        for setting in search.settings:
-            owner = owners.setdefault(canonical_json([search.space, setting.identity()]), search.method)
+        # Settings of different spaces have different ids.
+        for identity in search.identities if counts[search.space] > 1 else ():
+            owner = owners.setdefault(canonical_json([search.space, identity]), search.method)
             if owner != search.method:
                 raise UserError(
                     f"methods '{owner}' and '{search.method}' are the same computation in spaces of the same name ('{search.space}'), "
                     f"so their rows could not be told apart; name only one of them, or rename the space of one"
                 )
-
-
-def check_method_file(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """(spaces, corrector) of a method's file.
-
-    Raises:
-        UserError: an unknown key, no corrector, or spaces that are no mapping.
-    """
-    keys = ("name", "corrector", "spaces")
-    if not isinstance(given, Mapping) or not isinstance(given.get("corrector"), Mapping):
-        raise UserError(f"method.{method} has no corrector; give it corrector: {{_target_: package.module.Class, ...}}")
-    for key in given:
-        if key not in keys:
-            raise unknown("key", key, keys, f"method.{method}")
-    # A method without hyperparameters is a space of one setting.
-    spaces = given.get("spaces") or {"only": {}}
-    if not isinstance(spaces, Mapping) or not all(isinstance(space, Mapping | None) for space in spaces.values()):
-        raise UserError(f"method.{method}.spaces must map names to spaces, as in {{mine: {{alpha: {{grid: [1.0, 2.0]}}}}}}, not {spaces!r}")
-    return spaces, dict(given["corrector"])
 
 
 def _shrink(settings: dict[str, Any], counted: Iterable[str], scale: float, epochs: int) -> dict[str, Any]:

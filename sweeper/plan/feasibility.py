@@ -27,6 +27,12 @@ def _refuses_tasks(cls: Any) -> bool:
     return issubclass(cls, RefusesTasks)
 
 
+@cache
+def _refuses_networks(cls: Any) -> bool:
+    """As `_refuses_tasks`."""
+    return issubclass(cls, RefusesNetworks)
+
+
 def check_feasibility(cell: Cell) -> None:
     """Ask components that implement `RefusesTasks` or `RefusesTrainers`, and compare numbers of samples with the training split.
 
@@ -93,8 +99,9 @@ def check_weights(cell: Cell, correctors: Sequence[Any]) -> None:
     """
     classes: dict[type[Any], list[Any]] = {}
     for corrector in correctors:
-        if isinstance(corrector, RefusesNetworks):
-            classes.setdefault(type(corrector), []).append(corrector)
+        kind: Any = type(corrector)
+        if _refuses_networks(kind):
+            classes.setdefault(kind, []).append(corrector)
     for cls, settings in classes.items():
         key = canonical_json([cell.model.entry, cell.dataset.entry]), tuple(settings)
         if key not in _CHECKED:

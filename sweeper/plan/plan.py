@@ -146,10 +146,11 @@ class _CellPlanner:
     def tune(self, baseline: Job, search: GridSearch) -> Iterator[tuple[Job, list[Planned]]]:
         """The jobs of a grid search, one per family of settings."""
         # One job per family: its settings share work, and several families can run at once.
+        identities = search.identities
         for positions in search.families:
             chosen = [search.settings[position] for position in positions]
             runs = tuple(
-                PlannedRun(self._run_id(baseline, search, setting.identity()), position, setting.columns, setting.entry)
+                PlannedRun(self._run_id(baseline, search, identities[position]), position, setting.columns, setting.entry)
                 for position, setting in zip(positions, chosen, strict=True)
             )
             # The id follows from the settings of the family, so a family that grew is a new job and runs completely, while the others keep

@@ -1,7 +1,8 @@
 """Tries a network while a sweep is planned: whether it runs on its data, can be copied, and what a pass costs.
 
-The pass is counted on torch's meta device, which allocates and computes nothing. A network that does not run there (it reads values while
-it is built, or branches on them) is built and run on the CPU. What fails there as well is refused, with torch's message.
+The pass of a small network is counted on the CPU. That of others is counted on torch's meta device, which allocates and computes nothing,
+but loads torch's compiler, which takes two seconds. A network that does not run there (it reads values while it is built, or branches on
+them) is built and run on the CPU. What fails there as well is refused, with torch's message. Both devices give the same counts.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from sap_core.models.outputs import logits_of, returns_logits
 from sweeper.config.component import Component
 
 _SEED = 0x5EED_0F_A_9A0BE
+
+_SMALL_PARAMETERS, _SMALL_PIXELS = 15_000_000, 32 * 32
+"""A network is small up to these numbers, such as a ResNet18 on CIFAR: a pass takes less time than loading the compiler."""
 
 _SIDES = (8, 16, 24, 28, 32, 40, 48, 56, 64, 75, 80, 96, 112, 128, 160, 192, 224, 240, 256, 299, 320, 331, 384, 448, 512)
 """Sides of square images that are tried when a network does not run on those of its data set."""
@@ -75,13 +79,13 @@ def new_network(model: Component, dataset: Component) -> nn.Module:
 
 def _probe(model: Component, dataset: Component) -> Probed:
     with _quietly():
-        probed = _on_meta(model, dataset)
+        probed = _counted(model, dataset)
         # The networks of this project and of torchvision can be copied; the tests try them.
         if probed is not None and package_of(model.target) is None:
             # This project's own classes train on whatever they run on; some networks of torchvision have heads that only training uses.
             if type(probed.network).__module__.startswith("sap_core."):
                 return probed
-            problem = _training_error(probed.network, "meta", dataset)
+            problem = _training_error(copied(probed.network), probed.device, dataset)
             # What fails on the meta device only, such as a norm that reads its counter, is no error.
             return replace(probed, training_error=problem and _training_error(_build(model, dataset)[0], "cpu", dataset))
         network, sets_seed = _build(model, dataset)
@@ -93,13 +97,23 @@ def _probe(model: Component, dataset: Component) -> Probed:
         return replace(probed, sets_seed=sets_seed, training_error=problem)
 
 
-def _on_meta(model: Component, dataset: Component) -> Probed | None:
-    """Return None if the network does not run on the meta device."""
+def _counted(model: Component, dataset: Component) -> Probed | None:
+    """Return None if the network does not run on the device on which it is to be counted."""
     data = dataset.instance
     # Networks raise exceptions of any type for values that are not there; what is wrong with the network shows on the CPU as well.
-    with suppress(Exception), torch.device("meta"):
-        network = build_network(model.entry, data.classes.num, data.shape)
-        return Probed(network, "meta", *flops_per_sample(network, data.shape, "meta"))
+    small = math.prod(data.shape[1:]) <= _SMALL_PIXELS
+    with suppress(Exception):
+        # What comes from elsewhere is built and run on the CPU anyway, by the caller.
+        if small and package_of(model.target) is not None:
+            return None
+        # Some networks load the compiler while they are built on the meta device.
+        if small:
+            network = build_network(model.entry, data.classes.num, data.shape)
+            if sum(parameter.numel() for parameter in network.parameters()) <= _SMALL_PARAMETERS:
+                return Probed(network, "cpu", *flops_per_sample(network, data.shape))
+        with torch.device("meta"):
+            network = build_network(model.entry, data.classes.num, data.shape)
+            return Probed(network, "meta", *flops_per_sample(network, data.shape, "meta"))
     return None
 
 
@@ -206,5 +220,11 @@ def _runs(model: Component, dataset: Component, side: int, device: str) -> bool:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keep torch's random state, and hide what constructors print: a job's log has it, and a plan is read by programs."""
-    with torch.random.fork_rng(devices=[]), redirect_stdout(io.StringIO()):
-        yield
+    threads = torch.get_num_threads()
+    # Passes over two images are too small for several threads, which wait for each other.
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        torch.set_num_threads(threads)

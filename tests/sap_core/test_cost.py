@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 
@@ -96,6 +97,34 @@ def test_flops_of_a_known_network_counted_by_hand():
     """Two per multiply-add: 3x8 weights forwards; backwards the weights' gradient and (from the second layer on) the inputs'."""
     model = nn.Sequential(nn.Linear(8, 3, bias=False), nn.ReLU(), nn.Linear(3, 2, bias=False))
     assert flops_per_sample(model, (8,)) == (2 * (8 * 3 + 3 * 2), 2 * (8 * 3 + 2 * 3 * 2))
+
+
+def test_counts_without_the_compiler_are_those_of_torchs_counter():
+    program = """if True:
+        import sys, torch
+        from torch import nn
+        from sap_core.cost import flops_per_sample
+        from sap_core.models.small_cnn import SmallCNN
+        from sap_core.models.resnet_cifar import ResNet18
+
+        class Attention(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+            def forward(self, x):
+                return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+        cases = [(SmallCNN(10, (1, 8, 8)), (1, 8, 8)), (ResNet18(10, (3, 8, 8)), (3, 8, 8)), (Attention(), (5, 8)),
+                 (nn.Sequential(nn.Conv1d(2, 4, 3, bias=False), nn.BatchNorm1d(4), nn.Flatten(), nn.LazyLinear(3)), (2, 9))]
+        found = [flops_per_sample(*case) for case in cases]
+        assert "torch._dynamo" not in sys.modules
+        import torch._dynamo
+        assert found == [flops_per_sample(*case) for case in cases], found
+        assert found[:2] == [flops_per_sample(model.to("meta"), shape, "meta") for model, shape in cases[:2]]
+        assert all(min(pair) > 0 for pair in found)
+    """
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_counting_changes_neither_modes_nor_gradients_nor_running_statistics(toys):

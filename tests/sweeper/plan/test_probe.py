@@ -145,7 +145,9 @@ def images(shape=SHAPE, **settings):
 @pytest.mark.parametrize(
     ("name", "device"), [("Plain", "meta"), ("Item", "cpu"), ("Branch", "cpu"), ("Squeezing", "meta"), ("NoStatistics", "meta")]
 )
-def test_what_runs_is_accepted_and_counted_where_it_runs(name, device):
+def test_what_runs_is_accepted_and_counted_where_it_runs(name, device, monkeypatch):
+    monkeypatch.setattr("sweeper.plan.probe._SMALL_PIXELS", 0)
+    monkeypatch.setattr("sweeper.plan.probe._CACHE", {})
     state, found = torch.get_rng_state(), probe(network(name), images())
     assert torch.equal(state, torch.get_rng_state())
     assert found.device == device
@@ -155,6 +157,20 @@ def test_what_runs_is_accepted_and_counted_where_it_runs(name, device):
         assert (found.forward, found.backward) == flops_per_sample(Plain(CLASSES), SHAPE)
     assert found.forward > 0
     assert found.backward > 0
+
+
+@pytest.mark.parametrize("name", ["Plain", "Squeezing", "NoStatistics", "sap_core.models.small_cnn.SmallCNN"])
+def test_small_networks_run_on_the_cpu_with_the_same_counts(name, monkeypatch):
+    target = name if "." in name else f"{__name__}.{name}"
+    model = SimpleNamespace(entry={"target": target, "settings": {}}, target=target, name="mine", settings={})
+    threads, found = torch.get_num_threads(), []
+    for pixels in (64, 0):
+        monkeypatch.setattr("sweeper.plan.probe._SMALL_PIXELS", pixels)
+        monkeypatch.setattr("sweeper.plan.probe._CACHE", {})
+        found.append(probe(model, images()))
+    assert [one.device for one in found] == ["cpu", "meta"]
+    assert (found[0].forward, found[0].backward) == (found[1].forward, found[1].backward)
+    assert torch.get_num_threads() == threads
 
 
 def test_a_constructor_may_print_read_files_and_set_the_seed(tmp_path, capsys):
