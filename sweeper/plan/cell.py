@@ -22,7 +22,7 @@ from sap_core.identity import canonical_json
 from sap_core.roles import sample_counts, trainer_fields
 from sweeper.config.component import Component, parse_component
 from sweeper.config.schema import Config, DebugConfig, SearchConfig, SearchEntry
-from sweeper.config.search_space import SearchSpace, evenly_spaced
+from sweeper.config.search_space import DEFAULT_SPACE, SearchSpace, evenly_spaced
 from sweeper.config.space_hash import space_hash
 from sweeper.config.target import resolve_class
 from sweeper.search.trial_search import SearchTarget, TrialSearch, check_target, check_trial_searches, refuse_duplicate_searches
@@ -297,6 +297,8 @@ def _parse_method(name: str, methods: Mapping[str, Any]) -> tuple[str, SearchSpa
         raise unknown("method", method, methods, "methods")
     spaces, base = check_method_file(methods[method], method)
     space_name = space_name or next(iter(spaces))
+    # The one setting that the method's file and the overrides of its fields give, unless the file defines a space of this name.
+    spaces = {**spaces, DEFAULT_SPACE: spaces.get(DEFAULT_SPACE, {})}
     if space_name not in spaces:
         raise unknown("space", space_name, spaces, f"methods ({method})")
     return method, SearchSpace.parse(space_name, spaces[space_name] or {}), base, f"method.{method}.corrector"
