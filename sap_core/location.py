@@ -70,6 +70,13 @@ except UserError as unknown_home:
     HOME, HOME_ERROR = Path(), unknown_home
 
 
+def user_folder() -> Path:
+    """Return the folder of the user's own configuration: sap-sweep in XDG_CONFIG_HOME, by default in ~/.config."""
+    base = os.environ.get("XDG_CONFIG_HOME") or ""
+    # The XDG specification says that relative values are to be ignored.
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".config") / "sap-sweep"
+
+
 def package_path() -> list[str]:
     """Return the folders that PYTHONPATH needs so that a new process of this interpreter imports this copy: `CODE`, or nothing.
 

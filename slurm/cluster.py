@@ -8,7 +8,6 @@ lines. Requires yaml in addition to the standard library.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sap_core.errors import UserError, at_least, unknown
+from sap_core.location import user_folder
 from slurm.values import CONSTRAINT, MEMORY, PATH, PLAIN, TIME, check_options, format_time, normalise_option, parse_time, time_limit
 
 __all__ = [
@@ -156,9 +156,7 @@ class Cluster:
 
 def config_folder() -> Path:
     """Return the folder of the user's own cluster files."""
-    base = os.environ.get("XDG_CONFIG_HOME") or ""
-    # The XDG specification says that relative values are to be ignored.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".config") / "sap-sweep" / "cluster"
+    return user_folder() / "cluster"
 
 
 def check_name(name: str) -> str:

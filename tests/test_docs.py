@@ -271,8 +271,8 @@ def test_the_classes_of_the_extending_page_are_parts(toys):
 
 
 def test_yaml_blocks_compose(tmp_path):
-    texts = [text for _, text in blocks(ROOT / "docs/adding.md", "yaml")]
-    assert len(texts) == 2
+    texts = [text for page in ("adding", "config") for _, text in blocks(ROOT / f"docs/{page}.md", "yaml")]
+    assert len(texts) == 3
     (tmp_path / "experiment").mkdir()
     for number, text in enumerate(texts):
         assert not re.search(r"(?<![\d.])\d+e[-+]?\d", text)

@@ -27,12 +27,16 @@ def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
     """Adds Hydra overrides, with this help text, and `--config-dir`."""
     # Overrides are left to Hydra's grammar; argparse only separates them from options.
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
+    parser.add_argument(
+        "--multirun", "-m", action="store_true", help="cross several values of a key into one sweep, as in noise.rate=0.1,0.25"
+    )  # fmt: skip
     add_config_dir(parser)
 
 
 def hydra_arguments(options: argparse.Namespace) -> list[str]:
     """The overrides and config folders of a command line, in the form that `sweeper.config.compose` reads."""
-    return [*(f"--config-dir={folder}" for folder in options.config_dir), *options.overrides]
+    multirun = ["--multirun"] if options.multirun else []
+    return [*multirun, *(f"--config-dir={folder}" for folder in options.config_dir), *options.overrides]
 
 
 def key_values(arguments: list[str], keys: tuple[str, ...], command: str) -> dict[str, str]:

@@ -31,41 +31,47 @@ def is_shown_by_hydra(arguments: Sequence[str]) -> bool:
     # Overrides that delete a key start with `~`, so a leading `-` is always an option.
     flags = [argument.split("=")[0] for argument in arguments if argument.startswith("-")]
     for flag in flags:
-        if flag in ("--multirun", "-m"):
-            from sweeper.config.multirun import suggest_lists
-
-            raise UserError(f"{flag} is not needed: a single sap-sweep plans all combinations; {suggest_lists(arguments)}")
         for refused, reason in _REFUSED.items():
             if flag in refused:
                 raise UserError(f"Hydra's option {flag} does not apply to sap-sweep: {reason}")
-    # After the refused options, so that `--multirun --cfg job` is an error as well.
+    # After the refused options, so that `--run --cfg job` is an error as well.
     if any(flag in _SHOWN for flag in flags):
         return True
     for flag in flags:
-        if flag not in ("--config-dir", "-cd"):
-            raise UserError(f"unknown option '{flag}'; options: {', '.join((*_SHOWN, '--config-dir'))}")
+        if flag not in ("--config-dir", "-cd", "--multirun", "-m"):
+            raise UserError(f"unknown option '{flag}'; options: {', '.join((*_SHOWN, '--config-dir', '--multirun, -m'))}")
     return False
 
 
 def show(arguments: Sequence[str]) -> int:
-    """Calls Hydra. A configuration to be shown is checked first, because Hydra's own messages lack the allowed values."""
+    """Calls Hydra, with the choices and values of the first cell.
+
+    A configuration to be shown is checked first, because Hydra's own messages lack the allowed values.
+    """
     import hydra
 
-    from sweeper.config.compose import compose_all, split_config_dirs
+    from sweeper.config.choices import split_config_dirs, split_multirun
+    from sweeper.config.compose import compose_all
     from sweeper.config.composition import register
     from sweeper.config.hydra_source import SHIPPED, register_source
-    from sweeper.config.override_text import parse_argument
+    from sweeper.config.multirun import split_experiments
 
-    folders, others = split_config_dirs(arguments)
+    multirun, words = split_multirun(arguments)
+    folders, others = split_config_dirs(words)
     composes = any(argument.split("=")[0] in _COMPOSING for argument in others)
     # Hydra's own flags and their values are no overrides.
     overrides = [one for one in others if ("=" in one or one.startswith("~")) and not one.startswith("-")]
     if composes:
         flags = [one for one in others if one not in overrides]
+        line = [*(["--multirun"] if multirun else []), *(f"--config-dir={folder}" for folder in folders), *overrides]
         # An override that Hydra is to show must pass the checks of a sweep.
-        compose_all([*(f"--config-dir={folder}" for folder in folders), *overrides])
-        # Hydra's parser wants the overrides side by side.
-        others = [*(parse_argument(one).input_line or one for one in overrides), *flags]
+        composed = compose_all(split_experiments(line)[0])
+        if len(composed.cells) > 1:
+            print(f"# the first of {len(composed.cells)} cells", file=sys.stderr)
+        for note in composed.notes:
+            print(f"# {note}", file=sys.stderr)
+        # Hydra's parser wants the overrides side by side. Without cells they are those of the command line.
+        others = [*(composed.first_cell or composed.overrides), *flags]
     # Hydra composes once more below, from the same global registry of schema and methods.
     register_source(folders)
     register(folders)

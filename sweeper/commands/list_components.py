@@ -12,7 +12,7 @@ from sap_core.errors import UserError, unknown
 from sap_core.yaml_files import read_text
 from sweeper.commands.common import add_config_dir, examples
 from sweeper.config.choices import choices as choices_of
-from sweeper.config.choices import config_folder, shipped_folder
+from sweeper.config.choices import config_folder, shipped_folder, user_clusters
 
 MAIN_GROUPS = ("experiment", "dataset", "noise", "model", "trainer", "pruner", "method")
 """The groups that are listed first; the others follow by name."""
@@ -37,8 +37,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def choices(folders: Sequence[Path] = ()) -> dict[str, dict[str, str]]:
-    """Group -> choice -> description. A shipped file takes precedence over one of the same name in `folders`, as in Hydra's search path."""
-    found: dict[str, dict[str, str]] = {}
+    """Group -> choice -> description.
+
+    As in Hydra's search path, a shipped file takes precedence over one of the same name in `folders`, and the user's own cluster files over
+    all others.
+    """
+    found: dict[str, dict[str, str]] = {"cluster": {path.stem: _description(path) for path in choices_of(user_clusters())}}
     # Without Hydra, which takes longer to import than the list to print.
     for group, path in chain.from_iterable(map(_entries, (shipped_folder(), *folders))):
         # The first root wins, as in Hydra's search path.

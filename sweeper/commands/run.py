@@ -24,7 +24,7 @@ from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.monitor.report import report, summary
 from sweeper.monitor.stages import stage
 from sweeper.monitor.wandb_mirror import mirroring
-from sweeper.plan.build import check_cells, compose, inspect_and_plan, plan_key, sweep_paths, write_plan
+from sweeper.plan.build import check_cells, compose_experiments, inspect_and_plan, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import JobFilter, filter_jobs, parse_filter
 from sweeper.plan.reproducible import prepare_reproducible, refuse_other_artifacts
 from sweeper.store.plan_index import exchanged_files, read_plan_index
@@ -56,7 +56,17 @@ def run(options: argparse.Namespace) -> int:
     """
     # Composition needs no torch, so everything that can be answered from it comes first.
     stage("composing the configuration")
-    composed = compose(hydra_arguments(options), existing=True)
+    experiments = compose_experiments(hydra_arguments(options), existing=True)
+    codes = []
+    for number, composed in enumerate(experiments, 1):
+        if len(experiments) > 1:
+            store = os.path.relpath(sweep_paths(composed.config).store)
+            print(f"experiment {number} of {len(experiments)}: {composed.config.name}, results in {store}", file=sys.stderr)
+        codes.append(_run_experiment(composed))
+    return max(codes)
+
+
+def _run_experiment(composed: Composed) -> int:
     config = composed.config
     only = parse_filter(config.only)
     paths = sweep_paths(config)

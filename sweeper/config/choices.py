@@ -8,13 +8,52 @@ from pathlib import Path
 
 from sap_core.command_line import home_expanded, shell_word
 from sap_core.errors import UserError, unknown
+from sap_core.location import user_folder
 
 SUFFIX = ".yaml"
+
+_ASYNCHRONOUS = ("asha", "hyperband", "bohb")
+"""Searches that stop trials by the results of others at that time, so that results would depend on the speed of the jobs."""
 
 
 def shipped_folder() -> Path:
     """The folder of the shipped files."""
     return Path(str(files("conf")))
+
+
+def user_clusters() -> Path:
+    """The folder of the user's own cluster files, which `sap-slurm init` writes."""
+    return user_folder() / "cluster"
+
+
+def group_folders(group: str, folders: Sequence[Path] = ()) -> list[Path]:
+    """The folders with choices of a group, of which the first wins: the user's clusters, the shipped files, those of --config-dir."""
+    return [*([user_clusters()] if group == "cluster" else []), *(root / group for root in (shipped_folder(), *folders))]
+
+
+def split_multirun(arguments: Sequence[str]) -> tuple[bool, list[str]]:
+    """(whether --multirun or -m is among the arguments, the others)"""
+    others = [word for word in arguments if word not in ("--multirun", "-m")]
+    return len(others) < len(arguments), others
+
+
+def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """(folders named by --config-dir, the other arguments).
+
+    Raises:
+        UserError: such a folder does not exist.
+    """
+    config_dirs: list[Path] = []
+    others: list[str] = []
+    remaining = iter(arguments)
+    for word in remaining:
+        name, sign, value = word.partition("=")
+        if name not in ("--config-dir", "-cd"):
+            others.append(word)
+            continue
+        # Both `--config-dir=DIR` and `--config-dir DIR`, as Hydra accepts.
+        config_dirs.append(config_folder(value if sign else next(remaining, "")))
+    return config_dirs, others
 
 
 def config_folder(text: str | Path) -> Path:
@@ -41,6 +80,11 @@ def choices(folder: Path) -> Iterator[Path]:
 
 def unknown_choice(group: str, name: object, allowed: Sequence[str], folders: Sequence[Path], where: str = "") -> UserError:
     """The error for a choice that does not exist; it names a file whose ending is the only mistake."""
+    if group == "search" and str(name).lower() in _ASYNCHRONOUS:
+        return UserError(
+            f"search={name} is not offered, because which trials it continues depends on the speed of the jobs; "
+            "use search=successive_halving, the synchronous form"
+        )
     for folder in folders:
         for path in sorted((folder / group).glob("*")):
             if path.stem == str(name) and path.suffix != SUFFIX and path.suffix.lower() in (SUFFIX, ".yml"):

@@ -137,7 +137,7 @@ def parse_component(
         implements = (
             (not isinstance(cls, type) or issubclass(cls, nn.Module))
             if interface is nn.Module
-            else isinstance(component.instance, interface)
+            else _implements(cls, component.instance, interface)
         )
     except (ValueError, TypeError) as error:
         raise UserError(f"{where}: {error}") from error
@@ -146,6 +146,16 @@ def parse_component(
             f"{where}._target_={target} does not implement the interface {interface.__name__} (docs/adding.md); name another class"
         )
     return component
+
+
+_IMPLEMENTED: set[tuple[type, type]] = set()
+"""(class, interface) that were found to match: a protocol looks for every member, which takes longer than the other checks of a setting."""
+
+
+def _implements(cls: type, instance: Any, interface: type) -> bool:
+    if (cls, interface) not in _IMPLEMENTED and isinstance(instance, interface):
+        _IMPLEMENTED.add((cls, interface))
+    return (cls, interface) in _IMPLEMENTED
 
 
 # Classes do not change while the program runs, and the 675 settings of a SCRUB grid ask for the same fields.
@@ -246,7 +256,8 @@ def _coerce(value: Any, option: Any) -> tuple[bool, Any]:
         # bool is a subclass of int, and .nan or .inf is valid YAML: neither is a hyperparameter value. Ids depend on the repr of a float,
         # so a configured 1 becomes 1.0 and has the same id.
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return number, float(value) if number else value
+        # -0.0 is 0.0, which has another repr.
+        return number, float(value) + 0.0 if number else value
     if option is int:
         return isinstance(value, int) and not isinstance(value, bool), value
     if option in (type(None), None):

@@ -20,7 +20,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper.config.choices import choices, is_choice, shipped_folder
+from sweeper.config.choices import choices, group_folders, is_choice, shipped_folder, user_clusters
 from sweeper.config.hydra_source import register_source
 from sweeper.config.schema import Config
 
@@ -110,7 +110,7 @@ def _changes_one_value(override: Override, config_dirs: Sequence[Path]) -> bool:
 def _digest(config_dirs: tuple[Path, ...]) -> str:
     """SHA-256 of all YAML files, so that an edited file is read again; computed once per command line."""
     state = sha256()
-    for root in (shipped_folder(), *config_dirs):
+    for root in (shipped_folder(), user_clusters(), *config_dirs):
         for path in sorted(filter(is_choice, root.rglob("*.yaml"))):
             # NUL bytes keep a path and the text of its file apart.
             state.update(f"{path}\0".encode() + path.read_bytes() + b"\0")
@@ -125,7 +125,7 @@ def _folders(config_dirs: tuple[Path, ...]) -> frozenset[str]:
 @cache
 def _cached_options(group: str, config_dirs: tuple[Path, ...]) -> tuple[str, ...]:
     """As `options`; folders are read once per command line."""
-    return tuple(sorted({path.stem for root in (shipped_folder(), *config_dirs) for path in choices(root / group)}))
+    return tuple(sorted({path.stem for folder in group_folders(group, config_dirs) for path in choices(folder)}))
 
 
 def _lines(overrides: Sequence[Override]) -> list[str]:

@@ -22,10 +22,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from sap_core.errors import UserError
 from sap_core.yaml_files import Document, parse_yaml, read_text
-from sweeper.config.choices import choices, is_choice, shipped_folder
+from sweeper.config.choices import choices, is_choice, shipped_folder, user_clusters
 from sweeper.config.schema import is_text
 
 SCHEME = "yaml"
+CLUSTERS = "clusters"
+"""The scheme of the user's folder of cluster files."""
 
 SHIPPED = "pkg://conf"
 """The shipped files, as Hydra names a package."""
@@ -70,8 +72,25 @@ class YamlSource(ConfigSource):
         return Path(self.path) / self._normalize_file_name(config_path)
 
 
+class ClusterSource(YamlSource):
+    """The folder that contains the user's cluster files, as the group `cluster`; other files in it are no choices."""
+
+    @staticmethod
+    def scheme() -> str:
+        return CLUSTERS
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path == "cluster" and super().is_group(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        return config_path.startswith("cluster/") and super().is_config(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return super().list(config_path, results_filter) if config_path == "cluster" else []
+
+
 class Folders(SearchPathPlugin):
-    """Replaces the package of the shipped files in Hydra's search path by their folder, and adds the folders of --config-dir."""
+    """Replaces the package of the shipped files in Hydra's search path by their folder, and adds the user's clusters and --config-dir."""
 
     # Hydra makes the plug-in without arguments; its other registries are global to the process, too.
     own: ClassVar[tuple[Path, ...]] = ()
@@ -80,6 +99,9 @@ class Folders(SearchPathPlugin):
         for entry in search_path.get_path():
             if entry.path == SHIPPED:
                 entry.path = address(shipped_folder())
+        if user_clusters().is_dir():
+            # First, because the user's own file of a name replaces the shipped one.
+            search_path.prepend("clusters", f"{CLUSTERS}://{user_clusters().parent}")
         for folder in self.own:
             search_path.append("--config-dir", address(folder))
 
@@ -87,7 +109,7 @@ class Folders(SearchPathPlugin):
 def register_source(folders: Sequence[Path]) -> None:
     """Make Hydra load the shipped files and those of the folders with `YamlSource`."""
     Folders.own = tuple(folders)
-    for plugin in (YamlSource, Folders):
+    for plugin in (YamlSource, ClusterSource, Folders):
         Plugins.instance().register(plugin)
 
 
@@ -119,6 +141,11 @@ def _read(path: str, group: str, text: str) -> Document:
     if group == "experiment" and package != "_global_":
         raise UserError(
             f"{path}, line 1: an experiment sets keys of the whole configuration; make '# @package _global_' the first line of the file"
+        )
+    if group == "experiment" and "hydra" in document.data:
+        raise UserError(
+            f"{path}: the key hydra has no effect, because Hydra only composes the configuration here; write lists of values in cells, "
+            "as in cells: [{noise.rate: [0.1, 0.25]}]"
         )
     if group not in ("experiment", "") and package not in ("", "_group_"):
         raise UserError(f"{path}, line 1: only experiments have a line '# @package {package}'; remove it from this file of {group}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sap_core.command_line import shell_word
 from sweeper.config.override_text import override_text
-from sweeper.config.search_space import LIST_TYPES
+from sweeper.config.search_space import DEFAULT_SPACE, LIST_TYPES
 
 if TYPE_CHECKING:
     from sweeper.config.compose import Composed
@@ -18,7 +18,7 @@ def ineffective_overrides(composed: Composed) -> Iterator[str]:
     """Yield a warning for each `method.NAME.corrector.FIELD=VALUE` on the command line that changes no setting."""
     methods: Mapping[str, Any] = composed.raw["method"]
     searched = [*composed.config.methods, *(name for entry in composed.config.searches for name in entry.methods)]
-    for key, value in composed.method_overrides:
+    for key, value in _fields(composed.method_overrides):
         parts = key.split(".")
         # Deeper keys set a part of a nested component, which no space searches.
         if len(parts) != 4 or parts[2] != "corrector" or parts[1] not in methods:
@@ -28,10 +28,30 @@ def ineffective_overrides(composed: Composed) -> Iterator[str]:
         # If one of the searched spaces leaves the field alone, the override does have an effect there.
         if spaces and all(isinstance(space, Mapping) and field in space for space in spaces.values()):
             name, space = next(iter(spaces.items()))
+            remedy = f"sweep this value alone, {_remedy(method, name, field, space[field], value)}"
             yield (
-                f"{key}={json.dumps(value, default=str)} has no effect, because space '{name}' of method '{method}' searches {field}; "
-                f"to fix its value, add {_remedy(method, name, field, space[field], value)}"
+                f"{key}={json.dumps(value, default=str)} has no effect, because {field} is swept by space '{name}' of method '{method}'; "
+                f"{_other_space(composed, method)}{remedy}"
             )
+
+
+def _fields(overrides: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The overrides, of a mapping such as method.sap.corrector={alpha: 1} its values."""
+    for key, value in overrides:
+        if isinstance(value, Mapping):
+            yield from _fields([(f"{key}.{name}", item) for name, item in value.items()])
+        else:
+            yield key, value
+
+
+def _other_space(composed: Composed, method: str) -> str:
+    """The advice to choose the space of one setting; "" where the method is not in `methods`, or sampled."""
+    config = composed.config
+    names = [f"{method}@{DEFAULT_SPACE}" if name.partition("@")[0] == method else name for name in config.methods]
+    if names == config.methods or not config.search.is_grid:
+        return ""
+    argument = f"methods=[{','.join(dict.fromkeys(names))}]"
+    return f"choose a space without it, {shell_word(argument)} (one setting), or "
 
 
 def _searched_spaces(method: str, content: Any, searched: Sequence[str]) -> dict[str, Any]:

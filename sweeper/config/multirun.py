@@ -1,114 +1,178 @@
-"""Suggests lists in place of Hydra's --multirun syntax (`key=a,b`); one sweep plans all their combinations."""
+"""Hydra's --multirun: several values of a key on the command line (`-m noise.rate=0.1,0.25 model=glob(resnet*)`).
+
+Hydra starts one job per combination. Here the combinations become cells of one plan, so that they share baselines, a store and a schedule.
+Values are read by Hydra's parser. `experiment=a,b` are two sweeps; a key that a sweep has once is refused with a command that works.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import itertools
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
 from sap_core.command_line import shell_word
 from sap_core.errors import UserError
-from sap_core.yaml_files import read_yaml
-from sweeper.config.choices import shipped_folder
-from sweeper.config.override_text import override_text, parse_argument
-from sweeper.config.schema import CELL_GROUPS, GROUPS, is_text
+from sweeper.config.choices import split_config_dirs, split_multirun, unknown_choice
+from sweeper.config.composition import options
+from sweeper.config.multirun_advice import advice, comma_remedy
+from sweeper.config.override_text import override_text, parse_argument, with_quotes
+from sweeper.config.schema import CELL_GROUPS, GROUPS, MERGED_LISTS
 
-_LIST_KEYS = ("methods", "seeds", "plugins", "backend.cpu_jobs", "search.seeds")
-_PLAIN = re.compile(r"[A-Za-z_][\w./@-]*")
+EXPERIMENT = "experiment"
+
+_MOST = 1000
+"""The most values of one key; more are taken for a mistake, such as a step of 0.0001."""
 
 
-def suggest_lists(arguments: Sequence[str]) -> str:
-    """`write: sap-sweep ...`, the command line with lists in place of `a,b`; general advice if no argument could be parsed.
+@dataclass(frozen=True)
+class Crossed:
+    """The overrides of a command line, those of cells crossed."""
 
-    Keys that cannot be a list (such as `backend.threads`) become a shell loop.
+    fixed: list[Override]  # one value each
+    combinations: list[list[Override]]  # values of the keys of cells, the last key varying fastest; [[]] if no key has several
+
+
+def split_experiments(arguments: Sequence[str]) -> list[list[str]]:
+    """The command lines of the experiments that `-m experiment=a,b` names, one each; the one command line if there is no such argument.
+
+    Raises:
+        UserError: an argument cannot be read, or no experiment matches.
     """
-    overrides = [override for word in arguments if (override := _parsed(word)) is not None]
-    several = {override.key_or_group: _values(override) for override in overrides if override.is_sweep_override()}
-    # The suggestion repeats the rest of the command line, so that it works as typed.
-    kept = [override.input_line or "" for override in overrides if override.key_or_group not in several]
-    # The single values may name an experiment or methods that the suggestion has to extend.
-    chosen = {override.key_or_group: override.value() for override in overrides if override.key_or_group not in several}
-    experiment = _yaml("experiment", chosen.get("experiment"))
-    methods = [*chosen["methods"]] if isinstance(chosen.get("methods"), list) else experiment.get("methods", ["sap"])
-    # Keys of components go to the cells, a field of a method to its space; any other key needs one sweep per value.
-    lists, cells, loops = [], {}, []
-    for key, values in several.items():
-        root, *path = key.split(".")
-        if key in _LIST_KEYS:
-            lists.append(f"{key}={_text(values)}")
-        elif root in CELL_GROUPS:
-            # The experiment's own cells are kept, and the lists are crossed with each of them: `cells` on the command line replaces the
-            # whole list.
-            cells[key] = values
-        elif key == "search":
-            lists.append(f"searches=[{{methods: {_text(methods)}, search: {_text(values)}, budget: 64}}]")
-        elif root == "method" and len(path) == 3 and path[1] == "corrector" and (spaces := _yaml("method", path[0]).get("spaces")):
-            # ++ replaces or adds, whether or not the space searches the field already.
-            lists.append(f"++method.{path[0]}.spaces.{next(iter(spaces))}.{path[2]}.grid={_text(values)}")
-        else:
-            # Backend, paths and the like belong to a whole sweep.
-            loops.append((key, values))
-    if cells:
-        entries = [entry | cells for entry in experiment.get("cells") or [{}]]
-        lists.append(f"cells=[{', '.join(_text(entry) for entry in entries)}]")
-    # Brackets and braces are patterns in some shells.
-    words = ["sap-sweep", *map(shell_word, [*kept, *lists]), *(f'{key}="${key.split(".")[-1]}"' for key, _ in loops)]
-    line = " ".join(words)
-    for key, values in loops:
-        # The value comes from the loop's variable, which has the name of the key.
-        line = f"for {key.split('.')[-1]} in {' '.join(shell_word(str(value)) for value in values)}; do {line}; done"
-    if not several:
-        return "give lists, as in 'methods=[sap,scrub]' 'seeds=[1,2]' or cells='[{model: [vgg11_bn, resnet18]}]'"
-    return f"{_commas(overrides)}write: {line}"
+    multirun, words = split_multirun(arguments)
+    if not multirun:
+        return [list(arguments)]
+    folders, _ = split_config_dirs(words)
+    for number, word in enumerate(words):
+        override = parse_argument(word) if word.startswith(f"{EXPERIMENT}=") else None
+        if override is not None and override.is_sweep_override():
+            lines = values_of(word, override, folders)
+            return [["--multirun", *words[:number], line, *words[number + 1 :]] for line in lines]
+    return [list(arguments)]
 
 
-def _commas(overrides: Sequence[Override]) -> str:
-    """The remedy for commas that are part of one value: a text, or a number written with commas; "" if there is none."""
-    for override in overrides:
-        value = (override.input_line or "").partition("=")[2].strip()
-        root = override.key_or_group.split(".")[0]
+def cross(words: Sequence[str], overrides: Sequence[Override], multirun: bool, folders: Sequence[Path]) -> Crossed:
+    """Cross the values of the keys that have several.
+
+    Args:
+        words: the arguments KEY=VALUE.
+        overrides: the same, parsed.
+        multirun: whether --multirun was given.
+        folders: of --config-dir, for glob().
+
+    Raises:
+        UserError: a key has several values without --multirun, or has one value in a whole sweep.
+    """
+    fixed: list[Override] = []
+    varied: dict[str, list[Override]] = {}
+    for word, override in zip(words, overrides, strict=True):
+        key = override.key_or_group
         if not override.is_sweep_override():
+            fixed.append(override)
             continue
-        if re.fullmatch(r"\d{1,3}(,\d{3})+", value):
-            return f"one number is written without commas, {override.key_or_group}={value.replace(',', '')}; "
-        if re.fullmatch(r"\d+,\d+", value) and (value.startswith("0,") or root not in (*CELL_GROUPS, "method", "seeds", "search")):
-            return f"one decimal number is written with a point, {override.key_or_group}={value.replace(',', '.')}; "
-        if is_text(tuple(override.key_or_group.split("."))) and override.key_or_group not in (*_LIST_KEYS, *GROUPS):
-            return f"one text with a comma is written in quotes, {shell_word(f'{override.key_or_group}={override_text(value)}')}; "
-    return ""
+        lines = values_of(word, override, folders)
+        if key.split(".")[0] not in CELL_GROUPS and key not in MERGED_LISTS:
+            values = [parse_argument(line).value() for line in lines]
+            # A command with a choice that does not exist would not work.
+            for value in values if key in GROUPS else ():
+                if str(value) not in (allowed := options(key, folders)):
+                    raise unknown_choice(key, value, allowed, folders)
+            raise UserError(f"'{word}' gives several values of {key}, {advice(key, values, words, overrides)}")
+        if not multirun:
+            # Hydra reads a,b as several values too, and asks for --multirun.
+            line = " ".join(["sap-sweep -m", *map(shell_word, words)])
+            raise UserError(f"'{word}' gives several values; {comma_remedy(override)}to cross them, add --multirun (-m): {line}")
+        if key in MERGED_LISTS:
+            # All seeds and methods of a sweep are crossed already, so several values are one list.
+            fixed.append(parse_argument(f"{key}={override_text(_merged(map(parse_argument, lines)))}"))
+        else:
+            varied[key] = [parse_argument(line) for line in lines]
+    return Crossed(fixed, [list(chosen) for chosen in itertools.product(*varied.values())])
 
 
-def _parsed(word: str) -> Override | None:
-    if word.startswith("-"):
-        return None
+def values_of(word: str, override: Override, folders: Sequence[Path]) -> list[str]:
+    """One argument KEY=VALUE per value of an argument with several.
+
+    Raises:
+        UserError: the argument describes no finite list of values.
+    """
+    key, _, written = word.partition("=")
+    # The sweep itself, which Hydra hands out for a value of this kind.
+    sweep: Any = override.value()
+    if override.is_interval_sweep():
+        raise UserError(f"'{word}' is an interval, which has no list of values; give them, as in {shell_word(f'{key}=0.1,0.25')}")
+    if isinstance(sweep, Glob):
+        return [f"{key}={name}" for name in _matching(word, override.key_or_group, sweep, folders)]
+    if isinstance(sweep, RangeSweep):
+        return [f"{key}={number}" for number in _range(word, sweep)]
     try:
-        return parse_argument(word)
-    except UserError:  # reported once the command line is free of the first mistake
-        return None
+        values = list(override.sweep_iterator())
+    except HydraException as error:
+        raise UserError(f"'{word}' gives no list of values ({' '.join(str(error).split())}); write {key}=VALUE,VALUE") from error
+    texts = _texts(written, sweep, len(values))
+    return [f"{key}={_value_text(value, text)}" for value, text in zip(values, texts, strict=True)]
 
 
-def _values(override: Override) -> list[Any]:
-    """The values of a choice or range sweep; of a glob its text, because it matches file names."""
-    try:
-        return [value.text if isinstance(value, QuotedString) else value for value in override.sweep_iterator()]
-    except HydraException:
-        return [override.get_value_element_as_str()]
+def _matching(word: str, group: str, glob: Glob, folders: Sequence[Path]) -> list[str]:
+    if group not in GROUPS:
+        raise UserError(f"'{word}': glob() matches choices of a group ({', '.join(GROUPS)}); list the values of {group}")
+    allowed = options(group, folders)
+    found = glob.filter(allowed)
+    if not found:
+        raise UserError(f"'{word}' matches no choice of {group}; allowed: {', '.join(allowed)}")
+    return [str(name) for name in found]
 
 
-def _yaml(group: str, name: object) -> dict[str, Any]:
-    """The content of a shipped configuration file; {} if it does not exist."""
-    path = shipped_folder() / group / f"{name}.yaml"
-    found: dict[str, Any] = read_yaml(path).data if path.is_file() else {}
-    return found
+def _range(word: str, sweep: RangeSweep) -> list[int | float]:
+    """The numbers of a range, the end excluded."""
+    start, stop, step = (Decimal(repr(0 if number is None else number)) for number in (sweep.start, sweep.stop, sweep.step))
+    # Decimals, because Hydra's sums of binary fractions reach 0.30000000000000004, and sometimes the end.
+    count = 0 if not step else max(0, math.ceil((stop - start) / step))
+    if not 0 < count <= _MOST:
+        raise UserError(f"'{word}' has {count:,} values; a range(START,STOP,STEP) excludes its end, and may have 1 to {_MOST:,} values")
+    whole = all(isinstance(number, int) for number in (sweep.start, sweep.stop, sweep.step))
+    numbers = [int(number) if whole else float(number) for number in (start + position * step for position in range(count))]
+    if sweep.shuffle:
+        random.shuffle(numbers)
+    return numbers
 
 
-def _text(value: Any) -> str:
-    """A value in Hydra's override grammar, with quotes only where they are needed."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_text(item)}' for key, item in value.items())}}}"
+def _texts(written: str, sweep: Any, count: int) -> list[str | None]:
+    """The values as they were typed, such as 1.10 for the number 1.1; None where that is not known."""
+    # The order of sorted and shuffled values is not the one that was typed.
+    if isinstance(sweep, ChoiceSweep) and sweep.simple_form and not sweep.shuffle:
+        try:
+            quoted: Any = parse_argument(f"x={with_quotes(written, every=True)}").value()
+        except UserError:
+            quoted = None
+        found = quoted.list if isinstance(quoted, ChoiceSweep) else []
+        if len(found) == count:
+            return [item.text if isinstance(item, QuotedString) else None for item in found]
+    return [None] * count
+
+
+def _value_text(value: Any, text: str | None) -> str:
+    plain = _plain(value)
+    return override_text(plain) if isinstance(plain, str | list | dict) or text is None else text
+
+
+def _plain(value: Any) -> Any:
+    """A parsed value without Hydra's quotes."""
+    if isinstance(value, QuotedString):
+        return value.text
     if isinstance(value, list):
-        return f"[{','.join(map(_text, value))}]"
-    return value if isinstance(value, str) and _PLAIN.fullmatch(value) else override_text(value)
+        return [_plain(item) for item in value]
+    return {_plain(key): _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _merged(overrides: Iterator[Override]) -> list[Any]:
+    """The values of several lists or single values, each once."""
+    lists = (value if isinstance(value, list) else [value] for value in (override.value() for override in overrides))
+    return list(dict.fromkeys(itertools.chain.from_iterable(lists)))

@@ -12,11 +12,15 @@ from typing import Any, get_type_hints
 
 from sap_core.errors import UserError, at_least, unknown
 
-GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "tracking", "debug", "experiment")
+GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "tracking", "preset", "debug", "cluster", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 EXTRA_CELL_KEYS = ("keep_fraction", "warmup")
 """Keys of a cell that are not groups: the fraction of samples that the pruner keeps, and the trainer of its warmup network (`warmup`,
 with fields such as `warmup.epochs`)."""
+MERGED_LISTS = ("seeds", "methods", "search.seeds")
+"""Lists that a sweep crosses with its cells, so that several values under --multirun are one list."""
+WHOLE_LISTS = ("plugins", "backend.cpu_jobs")
+"""Lists that a sweep has once."""
 # Allowed values of keys whose type is str; OmegaConf has no Literal.
 TRACKERS = ("none", "wandb")
 TRACKING_MODES = ("offline", "online")
@@ -104,6 +108,16 @@ class DebugConfig:
 
 
 @dataclass
+class PresetConfig:
+    """conf/preset: values that replace those of any experiment, where its cells have the key and do not set it themselves."""
+
+    name: str | None = None
+    cell: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    spaces: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class SearchConfig:
     """conf/search: the grid evaluates every setting; other searches have a budget of trials and run once per search seed."""
 
@@ -148,7 +162,9 @@ class Config:
     backend: BackendConfig = field(default_factory=BackendConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    preset: PresetConfig = field(default_factory=PresetConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
+    cluster: dict[str, Any] = field(default_factory=dict)
     plugins: list[str] = field(default_factory=list)
     save_corrected: str = "none"
     order: str = "cells"
@@ -168,7 +184,8 @@ def is_text(keys: tuple[str, ...]) -> bool:
     Args:
         keys: the path of the key; items of a list have the path of the list.
     """
-    if keys[:1] == ("defaults",):
+    # YAML reads a time such as 12:00:00 as a number of base 60.
+    if keys[:1] in [("defaults",), ("cluster",)]:
         return True
     if keys[:1] == ("cells",):
         return keys[1:] in [(name,) for name in (*CELL_GROUPS, "warmup")]

@@ -15,6 +15,8 @@ from sap_core.errors import UserError, unknown
 
 DOMAIN_TYPES = ("grid", "choice", "uniform", "loguniform", "randint")
 LIST_TYPES = ("grid", "choice")
+DEFAULT_SPACE = "default"
+"""The space of every method that searches no field: one setting, the values of the method's `corrector`."""
 
 
 @dataclass(frozen=True)

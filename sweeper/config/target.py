@@ -20,6 +20,10 @@ from sweeper.config.packages import SAMPLER, targets
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
+_CHECKED: set[tuple[str, type, tuple[str, ...], type | None]] = set()
+"""The classes that passed the checks below; each of the 675 settings of a grid names one."""
+
+
 def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: type | None = None) -> type:
     """The class that a `_target_` names, in this project's packages or in a plug-in.
 
@@ -47,6 +51,9 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
         # Components are compared and hashed, so theirs are frozen, and a subclass has to repeat it.
         frozen = "; declare the class @dataclass(frozen=True), as its parent is" if "frozen" in reason else ""
         raise UserError(f"{where}._target_={target} cannot be imported ({reason}){frozen or '; correct its module'}") from error
+    checked = (target, found, tuple(plugins), interface)
+    if isinstance(found, type) and checked in _CHECKED:
+        return found
     # A plug-in may name a network of another library, such as torchvision, which declares no `name` or `version`.
     if interface is nn.Module and target.split(".")[0] in plugins and _builds_network(found, plugins):
         return found
@@ -60,6 +67,7 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
             f"version: ClassVar[int] = 1"
         )
     _check_name(found, target, where)
+    _CHECKED.add(checked)
     return found
 
 

@@ -47,11 +47,18 @@ def compose(arguments: Sequence[str], existing: bool = False) -> Composed:
     from sweeper.config.ineffective_overrides import ineffective_overrides
 
     composed = compose_all(arguments)
+    if "cluster" in {key.split(".")[0] for key in composed.given}:
+        raise UserError(
+            "cluster=NAME is for sap-slurm, and sap-sweep runs jobs on this machine; write sap-slurm submit with the same arguments, "
+            "or leave it out"
+        )
     # Without an experiment Hydra composes an empty sweep, which is valid.
     if "experiment" in composed.given and composed.cells and not composed.config.name:
         raise UserError("the experiment has no name; add a line such as name: mine to its file, or name=mine to the command")
     if not composed.config.name or not composed.cells:
         raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
+    for note in composed.notes:
+        print(f"note: {note}", file=sys.stderr)
     for sentence in ineffective_overrides(composed):
         print(f"warning: {sentence}", file=sys.stderr)
     if existing:
@@ -67,14 +74,38 @@ def compose(arguments: Sequence[str], existing: bool = False) -> Composed:
     return composed
 
 
+def compose_experiments(arguments: Sequence[str], existing: bool = False) -> list[Composed]:
+    """As `compose`, for each experiment of `-m experiment=a,b`; all of them are checked before the first one runs.
+
+    Raises:
+        UserError: as for `compose`; or two experiments would write to one store or one file.
+    """
+    from sweeper.config.multirun import split_experiments
+
+    found = [compose(line, existing) for line in split_experiments(arguments)]
+    if len(found) == 1:
+        return found
+    if found[0].config.export is not None:
+        raise UserError(f"export={found[0].config.export} is one file, and holds one experiment; export each with a command of its own")
+    stores = [sweep_paths(each.config).store for each in found]
+    if len(set(stores)) < len(stores):
+        raise UserError(
+            f"these experiments would share the store {stores[0]}; leave out name= and paths.results=, so that each has "
+            "results/NAME with the name in its file"
+        )
+    for each in found:
+        check_cells(each)
+    return found
+
+
 def _may_read_options(dataset: Mapping[str, Any]) -> bool:
     """Whether the class of a configured data set may implement `ReadsOptions`; it is not imported for that."""
     return "auto" in dataset.values() or "num_classes" in dataset
 
 
 def sweep_paths(config: Config) -> SweepPaths:
-    """The sweep's folders; by default the store is results/NAME."""
-    suffix = f"-{config.debug.name}" if config.debug.name else ""
+    """The sweep's folders; by default the store is results/NAME, followed by the names of a preset and of a smoke run."""
+    suffix = "".join(f"-{name}" for name in (config.preset.name, config.debug.name) if name)
     results = config.paths.results or f"results/{config.name}{suffix}"
     return SweepPaths(*((HOME / home_expanded(path)).resolve() for path in (config.paths.data, results, config.paths.artifacts)))
 
@@ -111,9 +142,9 @@ def check_command(arguments: Sequence[str]) -> None:
     Raises:
         UserError: any mistake that a sweep reports before it reads data.
     """
-    composed = compose(arguments)
-    parse_filter(composed.config.only)
-    check_cells(composed)
+    for composed in compose_experiments(arguments):
+        parse_filter(composed.config.only)
+        check_cells(composed)
 
 
 def needed_cells(composed: Composed, cells: Sequence[Cell]) -> frozenset[int]:
@@ -201,7 +232,7 @@ def plan_key(composed: Composed) -> str:
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
         # These keys select what to run, where, and what to do with the results; they change no planned row.
-        irrelevant = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking", "retry")
+        irrelevant = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking", "retry", "cluster")
         return {name: value for name, value in config.items() if name not in irrelevant}
 
     # Files are compared by name, size and time, because hashing the weights of large networks would cost more than planning.

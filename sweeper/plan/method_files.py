@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sap_core.errors import UserError, unknown
+from sweeper.config.search_space import DEFAULT_SPACE
 
 
 def chosen_space(name: str, methods: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any], dict[str, Any]]:
@@ -19,6 +20,8 @@ def chosen_space(name: str, methods: Mapping[str, Any]) -> tuple[str, str, Mappi
         raise unknown("method", method, methods, "methods")
     spaces, corrector = check_method_file(methods[method], method)
     space = space or next(iter(spaces))
+    # The one setting that the method's file and the overrides of its fields give, unless the file defines a space of this name.
+    spaces = {**spaces, DEFAULT_SPACE: spaces.get(DEFAULT_SPACE, {})}
     if space not in spaces:
         raise unknown("space", space, spaces, f"methods ({method})")
     return method, space, spaces, corrector

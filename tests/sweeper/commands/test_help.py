@@ -79,7 +79,7 @@ def test_a_mistyped_command_is_named(capsys):
     [
         ("sweeper", "torch ray hydra omegaconf wandb pandas", [[], ["--help"], ["list"], *([name, "--help"] for name in COMMANDS)]),
         ("sweeper", "torch ray hydra optuna", [["compact", "STORE"], ["track", "STORE", "mode=live"], ["rerun", "STORE", "x"]]),
-        ("sweeper", "torch ray", [["experiment=demo", "--cfg", "job"], ["-m", "experiment=demo", "seeds=1,2"], ["experiment=dmo"]]),
+        ("sweeper", "torch ray", [["experiment=demo", "--cfg", "job"], ["experiment=demo", "seeds=1,2"], ["experiment=dmo"]]),
         ("analysis", "torch ray hydra omegaconf matplotlib", [["--help"], ["STORE", "status"], ["STORE", "table", "--help"]]),
         ("slurm", "torch ray hydra omegaconf", [["--help"], ["status", "STORE"]]),
     ],

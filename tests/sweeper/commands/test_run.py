@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 
 import pytest
 import yaml
@@ -42,13 +41,13 @@ def run(capsys, *words):
         (["experiment=demo", "only=metod=sap"], "unknown key 'metod' in only (did you mean 'method'?)"),
         (["seeds=[1]"], "no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)"),
         (
-            ["experiment=demo", "--multirun"],
-            "--multirun is not needed: a single sap-sweep plans all combinations; give lists, as in 'methods=[sap,scrub]'",
-        ),
-        (
             ["experiment=demo", "trainer.epochs=1,2"],
-            "'trainer.epochs=1,2' gives several values, and sap-sweep has no --multirun; write: sap-sweep",
+            "to cross them, add --multirun (-m): sap-sweep -m experiment=demo trainer.epochs=1,2",
         ),
+        (["-m", "experiment=demo,fashion"], "these experiments would share the store"),
+        (["-m", "experiment=demo,fashion", "export=x"], "export=x is one file, and holds one experiment"),
+        (["experiment=demo", "cluster=example"], "cluster=NAME is for sap-slurm, and sap-sweep runs jobs on this machine"),
+        (["experiment=demo", "cluster=exampel"], "unknown cluster 'exampel' (did you mean 'example'?); allowed: example"),
         (["experiment=demo", "hydra/launcher=joblib"], "'hydra/launcher=joblib' has no effect: Hydra only composes the configuration here"),
         (["experiment=demo", "hydra.run.dir=x"], "'hydra.run.dir=x' has no effect"),
         (["experiment=demo", "--verbose"], "unknown option '--verbose'; options: --help, -h,"),
@@ -135,28 +134,13 @@ def test_without_arguments_and_for_help_it_prints_the_usage(capsys):
         assert "sap-sweep experiment=demo" in out
 
 
-@pytest.mark.parametrize(
-    ("words", "baselines", "settings"),
-    [
-        (["trainer.epochs=1,2", "methods=sap,sap@alpha16_size5"], 2, "80 (80 distinct)"),
-        (["noise.rate=0.1,0.25", "model.width=range(2,5,2)", "methods=[sap]"], 4, "16 (16 distinct)"),
-        (["method.sap.corrector.num_trusted=50,100", "methods=[sap]"], 1, "32 (32 distinct)"),
-    ],
-)
-def test_the_line_that_replaces_multirun_works_as_typed(capsys, places, words, baselines, settings):
-    code, _, err = run(capsys, "-m", "experiment=demo", "seeds=[1]", *words)
-    assert code == 2
-    program, *typed = shlex.split(err.partition("write: ")[2])
-    assert program == "sap-sweep"
-    code, out, _ = run(capsys, *typed, *places, "dry_run=true")
+def test_multirun_runs_each_experiment_in_a_store_of_its_own(capsys):
+    code, out, err = run(capsys, "-m", "experiment=table2_digits,demo", "methods=[sap]", "seeds=[1]", "noise.rate=0.1,0.2", "dry_run=true")
     assert code == 0
-    assert re.search(rf"^  train +{baselines} jobs$", out, re.M)
-    assert settings in out
-
-
-def test_keys_without_a_list_become_one_sweep_each(capsys):
-    _, _, err = run(capsys, "-m", "experiment=demo", "debug=smoke", "order=cells,longest")
-    assert err.endswith('write: for order in cells longest; do sap-sweep experiment=demo debug=smoke order="$order"; done\n')
+    assert re.findall(r"^(\w+): dry run", out, re.M) == ["table2_digits", "demo"]
+    assert re.search(r"^2 cells, 1 seed: 4 jobs", out, re.M)
+    assert "experiment 1 of 2: table2_digits, results in results/table2_digits\n" in err
+    assert "experiment 2 of 2: demo, results in results/demo\n" in err
 
 
 def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):
@@ -169,6 +153,21 @@ def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):
     assert set(shown["method"]) >= {"sap", "scrub"}
 
 
+@pytest.mark.parametrize(
+    ("words", "package", "shown", "said"),
+    [
+        (["experiment=table1"], "noise", {"name": "symmetric", "rate": 0.1}, "# the first of 16 cells\n"),
+        (["-m", "experiment=demo,fashion", "noise.rate=0.3,0.4"], "noise", {"rate": 0.3}, "# the first of 2 cells\n"),
+        (["experiment=demo", "preset=small"], "trainer", {"epochs": 40, "learning_rate": 0.02}, ""),
+        (["experiment=demo", "cluster=example"], "cluster", {"time": "12:00:00", "account": None}, ""),
+    ],
+)
+def test_the_configuration_that_is_shown_is_that_of_the_first_cell(shell, words, package, shown, said):
+    done = shell("-m", "sweeper", *words, "--cfg", "job", "--package", package)
+    assert (done.returncode, done.stderr) == (0, said)
+    assert yaml.safe_load(done.stdout).items() >= shown.items()
+
+
 def test_help_with_an_experiment_is_hydras(shell):
     done = shell("-m", "sweeper", "experiment=demo", "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -176,7 +175,7 @@ def test_help_with_an_experiment_is_hydras(shell):
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("experiment=d", "experiment=demo"), ("dataset=ci", "dataset=cifar10"), ("backend.wor", "backend.workers=")]
+    ("typed", "offered"), [("experiment=d", "experiment=demo"), ("cluster=e", "cluster=example"), ("backend.wor", "backend.workers=")]
 )
 def test_completion_answers_the_shell(shell, typed, offered):
     line = f"sap-sweep {typed}"

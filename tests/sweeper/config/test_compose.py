@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.config import compose as config
+from sweeper.config import compose_cell
 from sweeper.config.compose import compose_all
 from sweeper.config.schema import expand_cells
 
@@ -57,13 +57,6 @@ def refused(*arguments):
 )  # fmt: skip
 def test_mistakes_are_one_sentence_that_names_the_bad_value_and_the_allowed_ones(argument, said):
     assert said in refused("experiment=demo", argument)
-
-
-@pytest.mark.parametrize("argument", ["trainer.epochs=1,2", "trainer=sgd,other", "seeds=range(3)", "noise.rate=choice(0.1,0.2)"])
-def test_sweep_syntax_is_refused_with_the_list_form(argument):
-    said = refused("experiment=demo", argument)
-    assert f"'{argument}' gives several values" in said
-    assert "; write: sap-sweep experiment=demo " in said
 
 
 def test_lists_inside_an_entry_are_crossed_and_entries_are_added():
@@ -183,7 +176,7 @@ def test_what_a_cell_refers_to_is_its_own():
 )
 def test_cells_are_the_same_whether_or_not_each_reads_the_methods_anew(words, reads_methods_once, monkeypatch):
     read = []
-    monkeypatch.setattr(config, "_compose_without_methods", lambda lines, places, methods: read.append(methods))
+    monkeypatch.setattr(compose_cell, "_compose_without_methods", lambda lines, places, methods: read.append(methods))
     anew = compose_all(words)
     assert [methods is not None for methods in read] == [reads_methods_once] * len(read)
     monkeypatch.undo()

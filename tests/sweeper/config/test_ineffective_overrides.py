@@ -16,14 +16,30 @@ def sentences(*words):
 def test_an_override_of_a_swept_field_is_named():
     (sentence,) = sentences("methods=[sap]", "method.sap.corrector.alpha=1000")
     assert sentence == (
-        "method.sap.corrector.alpha=1000 has no effect, because space 'alpha16' of method 'sap' searches alpha; "
-        "to fix its value, add 'method.sap.spaces.alpha16.alpha.grid=[1000]'"
+        "method.sap.corrector.alpha=1000 has no effect, because alpha is swept by space 'alpha16' of method 'sap'; choose a space without "
+        "it, 'methods=[sap@default]' (one setting), or sweep this value alone, 'method.sap.spaces.alpha16.alpha.grid=[1000]'"
     )
 
 
-def test_the_remedy_works_as_typed(plan_of):
-    cell = plan_of("experiment=demo", "methods=[sap]", "method.sap.spaces.alpha16.alpha.grid=[1000]").cells[0]
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["methods=[sap]", "method.sap.spaces.alpha16.alpha.grid=[1000]"],
+        ["methods=[sap@default]", "method.sap.corrector.alpha=1000"],
+        ["methods=[sap@default]", "method.sap.corrector.alpha=1e3"],
+    ],
+)
+def test_the_remedies_work_as_typed(plan_of, words):
+    cell = plan_of("experiment=demo", *words).cells[0]
     assert [setting.settings["alpha"] for setting in cell.searches[0].settings] == [1000.0]
+    assert sentences(*words) == []
+
+
+def test_the_other_methods_stay_in_the_remedy():
+    (sentence,) = sentences("methods=[retrain,sap,sap@alpha4_size4,scrub]", "method.sap.corrector={alpha: 1000}")
+    assert "'methods=[retrain,sap@default,scrub]' (one setting)" in sentence
+    (sentence,) = sentences("methods=[]", "searches=[{methods: [sap], search: random}]", "method.sap.corrector.alpha=2")
+    assert "sap@default" not in sentence
 
 
 def test_a_range_is_replaced_by_a_list(plan_of):
@@ -34,7 +50,8 @@ def test_a_range_is_replaced_by_a_list(plan_of):
         "+method.sap.spaces.alpha16.alpha.loguniform=[1,9]",
     )
     (sentence,) = sentences(*ranged, "method.sap.corrector.alpha=2")
-    words = sentence.partition("add ")[2].replace("'", "").split()
+    assert "sap@default" not in sentence, "a sampler needs a domain"
+    words = sentence.partition("value alone, ")[2].replace("'", "").split()
     assert words == ["~method.sap.spaces.alpha16.alpha.loguniform", "+method.sap.spaces.alpha16.alpha.choice=[2]"]
 
 

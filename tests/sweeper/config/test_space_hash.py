@@ -31,6 +31,18 @@ def test_the_name_of_the_space_does_not_count():
 def test_numbers_count_by_value():
     assert hash_of({"alpha": {"grid": [1, 2]}}) == hash_of({"alpha": {"grid": [1.0, 2.0]}})
     assert hash_of({}, alpha=1000) == hash_of({}, alpha=1000.0)
+    assert hash_of({"alpha": {"loguniform": [1, 9]}}) == hash_of({"alpha": {"loguniform": [1.0, 9.0]}})
+    assert hash_of({"skip": {"grid": [0.0, 0.5]}}) == hash_of({"skip": {"grid": [-0.0, 0.5]}})
+
+
+def test_numbers_of_the_command_line_count_by_value_and_swept_fields_not_at_all(plan_of):
+    def alpha16(*words):
+        return plan_of("experiment=demo", "methods=[sap]", *words).cells[0].searches[0].space_hash
+
+    written = alpha16("method.sap.spaces.alpha16.alpha.grid=[30000,2000]")
+    assert written == alpha16("method.sap.spaces.alpha16.alpha.grid=[3e4,2_000.0]")
+    assert written == alpha16("method.sap.spaces.alpha16.alpha.grid=[30_000.0,2e3]", "method.sap.corrector.alpha=5")
+    assert alpha16() == alpha16("method.sap.corrector.alpha=5") != written
 
 
 def test_a_fixed_value_of_a_swept_field_does_not_count():

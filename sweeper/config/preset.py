@@ -1,0 +1,82 @@
+"""Applies a preset (conf/preset) to an experiment: values that hold where the experiment's cells and methods have the key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sap_core.errors import UserError, unknown
+from sweeper.config.override_text import override_text
+from sweeper.config.schema import CELL_GROUPS, is_name
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The values of a preset; the one without a name has none.
+
+    Values precede the command line and those that a cell sets itself, and replace all others. Those of one group of `cell` apply together
+    or not at all, because a validation share is meant for the number of images beside it.
+    """
+
+    name: str | None
+    cell: Mapping[str, Mapping[str, Any]]
+    method: Mapping[str, Any]
+    spaces: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Preset:
+        """The preset of a composed configuration.
+
+        Raises:
+            UserError: a reference that cannot be resolved, a name that cannot be part of a folder's, or a key that is no group of cells.
+        """
+        try:
+            found = OmegaConf.to_container(config, resolve=True)
+        except OmegaConfBaseException as error:
+            raise UserError(f"preset: {' '.join(str(error).split())}; correct its file") from error
+        assert isinstance(found, dict)
+        preset = cls(**{str(key): value for key, value in found.items()})
+        if preset.name is not None and not is_name(preset.name):
+            raise UserError(
+                f"preset.name={preset.name!r} becomes part of a folder's name; use letters, digits and _.- only, as in name: small"
+            )
+        for group, values in preset.cell.items():
+            if group not in CELL_GROUPS:
+                raise unknown("group", group, CELL_GROUPS, "preset.cell")
+            if not isinstance(values, Mapping):
+                raise UserError(f"preset.cell.{group}={values!r} must map keys to values, as in dataset: {{images: 3000}}")
+        return preset
+
+    def cell_lines(self, config: Mapping[str, Any], given: Collection[str]) -> list[str]:
+        """The overrides of a cell; `config` is the configuration of its choices, `given` are the keys that it or the command line sets."""
+        return [
+            f"{group}.{key}={override_text(value)}"
+            for group, values in self.cell.items()
+            if set(values) <= set(config[group])
+            for key, value in values.items()
+            if f"{group}.{key}" not in given
+        ]
+
+    def method_lines(self, methods: Mapping[str, Any], given: Collection[str]) -> list[str]:
+        """The overrides of the composed methods, without the keys that the command line sets."""
+        return [f"{key}={override_text(value)}" for key, value in _leaves(self.method, methods, "method") if key not in given]
+
+    def default_spaces(self, names: Sequence[str], methods: Mapping[str, Any]) -> list[str]:
+        """Names of methods with the preset's space where they name none: scrub becomes scrub@grid45."""
+        chosen = {name: space for name, space in self.spaces.items() if name in methods and space in (methods[name].get("spaces") or {})}
+        return [f"{name}@{chosen[name]}" if name in chosen else name for name in names]
+
+
+def _leaves(values: Mapping[str, Any], known: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """(key, value) of each value of a nested mapping whose key is also in `known`."""
+    for key, value in values.items():
+        if not isinstance(known, Mapping | DictConfig) or key not in known:
+            continue
+        if isinstance(value, Mapping):
+            yield from _leaves(value, known[key], f"{prefix}.{key}")
+        else:
+            yield f"{prefix}.{key}", value
