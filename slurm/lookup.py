@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sap_core.command_line import home_expanded
+from sap_core.completion import similar_store
 from sap_core.errors import UserError
 from slurm.submission import FOLDER
 
@@ -24,7 +25,9 @@ def split_store(arguments: Sequence[str], home: Path) -> tuple[Path, list[str]]:
     if arguments and home_expanded(arguments[0]).is_dir():
         return home_expanded(arguments[0]).resolve(), list(arguments[1:])
     if arguments and not _SLURM_JOB.fullmatch(arguments[0]) and "/" in arguments[0]:
-        raise UserError(f"there is no folder {arguments[0]}; name a results folder, as in results/table1")
+        raise UserError(
+            f"there is no folder {arguments[0]}{similar_store(home_expanded(arguments[0]))}; name a results folder, as in results/table1"
+        )
     # The folder of submissions changes with each of them, so its time is that of the last one.
     stores = {path.parent.parent: path.stat().st_mtime for path in home.glob(f"results/*/{FOLDER}")}
     if not stores:

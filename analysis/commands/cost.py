@@ -8,10 +8,12 @@ from analysis.commands.common import add_format, format_tables
 from analysis.reports import generated_block
 from analysis.store.load import Results
 from analysis.tables.registry import TABLES
+from sap_core.command_line import examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
+    parser.epilog = examples("sap-report results/demo cost", "sap-report results/demo cost --format latex")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

@@ -8,10 +8,12 @@ from analysis.commands.common import add_format, format_tables, no_numbers
 from analysis.reports import generated_block
 from analysis.reports.headline_tables import headline_tables
 from analysis.store.load import Results
+from sap_core.command_line import examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_format(parser, ("text", "markdown", "latex"))
+    parser.epilog = examples("sap-report results/demo headline", "sap-report results/demo headline --format markdown")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

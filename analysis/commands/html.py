@@ -12,6 +12,7 @@ from analysis.commands.common import add_output, output_folder
 from analysis.page.build import render_page
 from analysis.store.labels import counted
 from analysis.store.load import Results, load
+from sap_core.command_line import examples
 from sap_core.errors import UserError
 from sap_core.files import save_text
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="update the file every SECONDS (default: 15) until no row is missing",
     )
+    parser.epilog = examples("sap-report results/demo html", "sap-report results/demo html --watch 15")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

@@ -9,11 +9,13 @@ from analysis.reports import report
 from analysis.reports.status import status
 from analysis.store.load import Results
 from analysis.tables.names import printing
+from sap_core.command_line import examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_names(parser)
     add_output(parser)
+    parser.epilog = examples("sap-report results/demo", "sap-report results/demo report --output paper/report")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

@@ -30,6 +30,7 @@ from sweeper.config.composition import compose_config, hydra_ready, options
 from sweeper.config.hydra_source import written_numbers
 from sweeper.config.multirun import suggest_lists
 from sweeper.config.override_text import override_text, parse_argument, written_scalars
+from sweeper.config.packages import find_plugins
 from sweeper.config.schema import (
     CELL_GROUPS,
     EXTRA_CELL_KEYS,
@@ -65,6 +66,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     with hydra_ready(config_dirs):
         # Everything below raises a UserError before Hydra composes, because Hydra's errors do not name the allowed values.
         overrides = _parse(given)
+        _refuse_method_group(overrides, config_dirs)
         _check_groups(overrides, config_dirs)
         # Keys of a cell's groups are left to `_compose_cell`, because each cell may choose another data set or network.
         general = [override for override in overrides if _root(override.key_or_group) not in CELL_GROUPS]
@@ -72,6 +74,8 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         _check_keys(general, _compose([*filter(_is_group, general)], config_dirs))
         # One composition without any cell's choices gives all keys that are the same for every cell.
         base = _compose(general, config_dirs)
+        # First of all, because everything below may name their classes.
+        base.plugins = list(find_plugins(base.plugins))
         # Composing all methods is a quarter of a cell's work, so it is done once if no method depends on the cell.
         methods = _methods_use_no_cell_keys(base)
         # Not resolved here: an interpolation in an entry, such as ${noise.rate}, refers to the cell's own noise.
@@ -235,6 +239,22 @@ def _parse(lines: Iterator[str] | Sequence[str]) -> list[Override]:
 
 def _is_group(override: Override) -> bool:
     return override.key_or_group in GROUPS
+
+
+def _refuse_method_group(overrides: Sequence[Override], config_dirs: Sequence[Path]) -> None:
+    """Refuse `method=NAME`: a sweep has several methods, and Hydra's message would suggest keys that cannot be set."""
+    for override in overrides:
+        if override.key_or_group != "method" or override.is_delete():
+            continue
+        text = override.get_value_element_as_str().strip("[]")
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        allowed = options("method", config_dirs)
+        for name in names:
+            if name.partition("@")[0] not in allowed:
+                where = "method= (write 'methods=[NAME]')"
+                raise unknown_choice("method", name.partition("@")[0], allowed, config_dirs, where)
+        listed = f"'methods=[{','.join(names) or 'sap'}]'"
+        raise UserError(f"'{override.input_line}' chooses no method, because a sweep has a list of them; write {listed}")
 
 
 def _check_groups(overrides: Sequence[Override], config_dirs: Sequence[Path]) -> None:
