@@ -47,6 +47,8 @@ def _run(arguments: list[str]) -> int:
     if "--version" in arguments:
         print(version_line())
         return 0
+    if arguments and arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
     if not arguments:
         print(f"{_usage()}\n\n{_example()}")
         return 0

@@ -45,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         # First, because a package of the same name elsewhere on the path would otherwise plan and submit a sweep of other code.
         check_start()
         answer_shell(_parser_of)
+        if arguments and arguments[0] == "help":
+            arguments = [*arguments[1:], "--help"]
         if not arguments or arguments[0] in _HELP_OPTIONS:
             print(USAGE)
             return 0
@@ -61,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         # The command reads its arguments itself; this refuses unknown options.
         of_command.refuse_unknown_options(arguments[1:])
-        return COMMANDS[name](plugins_as_override(arguments[1:]))
+        # Absolute, because they are recorded with a submission and used again in other folders.
+        return COMMANDS[name](absolute_folders(plugins_as_override(arguments[1:])))
     except (UserError, OSError) as error:
         return report_error(error)
     except KeyboardInterrupt:

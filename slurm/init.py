@@ -44,7 +44,7 @@ def ask_cluster() -> tuple[list[Partition], dict[str, str]]:
         return list_partitions(), scontrol_config()
     except SlurmError as error:
         # Programs of Slurm print a line for each of its layers that failed; the last one is the reason.
-        reason = str(error).split(" sinfo: ")[-1]
+        reason = str(error).split(" sinfo: ")[-1].split(";")[0]
         raise SlurmError(
             f"sap-slurm init asks Slurm for the partitions, and Slurm does not answer on this machine ({reason}); run it on a login node "
             f"of the cluster, or copy {CODE / 'conf' / 'cluster' / 'example.yaml'} and edit it"

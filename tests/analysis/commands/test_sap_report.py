@@ -95,7 +95,7 @@ def test_several_stores_are_read_as_one(small, capsys):
     assert "12 of 14 planned rows done, 2 failed rows." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--help"], ["results/none", "--help"]], ids=["help", "store-help"])
+@pytest.mark.parametrize("words", [["--help"], ["help"], ["results/none", "--help"]], ids=["help", "word", "store-help"])
 def test_the_help_names_every_command(words, capsys):
     assert main(words) == 0
     output = capsys.readouterr().out

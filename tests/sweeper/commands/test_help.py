@@ -36,7 +36,7 @@ for line in lines:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_shows_usage_arguments_and_examples(capsys, name):
-    for words in ([name, "results/demo", "--help"], [name, "-h"], [name, "--help"]):
+    for words in ([name, "results/demo", "--help"], [name, "-h"], ["help", name], [name, "--help"]):
         assert main(words) == 0
         printed = capsys.readouterr()
         assert printed.err == ""

@@ -128,7 +128,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, tmp_path, places):
 
 
 def test_without_arguments_and_for_help_it_prints_the_usage(capsys):
-    for words in ([], ["--help"], ["-h"]):
+    for words in ([], ["--help"], ["-h"], ["help"]):
         code, out, err = run(capsys, *words)
         assert (code, err) == (0, "")
         assert out.startswith("usage: sap-sweep [run] KEY=VALUE")
