@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.commands import COMMANDS, DEFAULT, RENAMED, STORE_OPTIONAL, ReadsColumns, command
+from analysis.commands import COMMANDS, DEFAULT, RENAMED, STORE_OPTIONAL, ReadsColumns, command, parser
 from analysis.store.load import load
-from sap_core.command_line import Parser, home_expanded, program, report_error
-from sap_core.errors import UserError, unknown
+from sap_core.command_line import examples, home_expanded, program, report_error
+from sap_core.completion import answer_shell, completed_by, similar_store, stores
+from sap_core.errors import UserError, nearest, unknown
+from sap_core.files import save_text
 from sap_core.guard import check_start
-from sap_core.location import version_line
+from sap_core.location import CODE, version_line
 from sap_core.text import one_line, visible
 
 HELP_OPTIONS = ("-h", "--help")
+
+EXAMPLE = "example"
+"""The word that stands for the shipped example in place of a store."""
+
+_EXAMPLE_COLUMNS = ("--columns", "Settings,Gain (points),standalone")
 
 
 @program
@@ -35,28 +43,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    answer_shell(_parser_of)
     if "--version" in arguments:
         print(version_line())
         return 0
+    if arguments and arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
+    if not arguments:
+        print(f"{_usage()}\n\n{_example()}")
+        return 0
     stores, name, rest = split(arguments)
-    if not arguments or (name is None and set(rest) & set(HELP_OPTIONS)):
+    if name is None and set(rest) & set(HELP_OPTIONS):
         print(_help())
         return 0
     name = name or DEFAULT
     # Only the module of this command is imported.
     chosen = command(name)
-    store = "[STORE]" if name in STORE_OPTIONAL else "STORE"
-    parser = Parser(prog=f"sap-report {store} {name}", description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.")
-    chosen.add_arguments(parser)
-    options = parser.parse_args(rest)
+    options = parser(name).parse_args(rest)
     if not stores and name not in STORE_OPTIONAL:
-        raise UserError(f"sap-report {name} needs a store before the command, as in sap-report results/demo {name}")
+        raise UserError(
+            f"sap-report {name} needs a store before the command, as in sap-report results/demo {name}; sap-report {EXAMPLE} {name} shows "
+            "that of the shipped example"
+        )
     # The arguments are parsed before the store is read, which may take seconds.
     results = load(stores, chosen.COLUMNS if isinstance(chosen, ReadsColumns) else None) if stores else None
     damage = results.damage if results else []
     try:
         output = chosen.run(results, options)  # type: ignore[arg-type]  # commands in STORE_OPTIONAL accept None
         text, code = output if isinstance(output, tuple) else (output, 0)
+        if getattr(options, "text_file", None) is not None:
+            save_text(options.text_file, f"{text}\n")
+            text = str(options.text_file)
         # A store may come from elsewhere; its names must not move the cursor or set colours.
         print(visible(text))
     finally:
@@ -86,17 +103,65 @@ def split(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
     else:
         name, rest = arguments[index], list(arguments[index + 1 :])
     stores = list(arguments[:index])
-    if name is None and not set(rest) & set(HELP_OPTIONS):
+    if name is None:
         # Without a command every argument is a store. The first one is left to `load`, which names what a store is.
-        for argument in stores[1:]:
+        for number, argument in enumerate(stores):
             if argument in RENAMED and not home_expanded(argument).exists():
                 raise UserError(f"the command '{argument}' is now named '{RENAMED[argument]}': sap-report STORE {RENAMED[argument]}")
-            if not home_expanded(argument).is_dir():
+            if _is_mistyped(argument, first=number == 0):
                 raise unknown("command", argument, COMMANDS, "sap-report STORE COMMAND")
-    return [home_expanded(argument) for argument in stores], name, rest
+    return [_store(argument) for argument in stores], name, rest
 
 
-def _help() -> str:
+def _is_mistyped(argument: str, first: bool) -> bool:
+    """Whether an argument that is no folder is a mistyped command rather than a store; the first one is either."""
+    if argument == EXAMPLE or home_expanded(argument).is_dir():
+        return False
+    return not first or ("/" not in argument and not similar_store(Path(argument)) and nearest(argument, COMMANDS) is not None)
+
+
+def _store(argument: str) -> Path:
+    """The store that an argument names; `example` is the one of the checkout, unless there is a folder of this name.
+
+    Raises:
+        UserError: this copy contains no example.
+    """
+    if argument != EXAMPLE or Path(EXAMPLE).is_dir():
+        return home_expanded(argument)
+    if not (CODE / "examples" / "demo" / "plan.parquet").is_file():
+        raise UserError(
+            "the example is part of a checkout and not of an installed copy; make its results with sap-sweep experiment=demo, then run "
+            "sap-report results/demo"
+        )
+    return CODE / "examples" / "demo"
+
+
+def _example() -> str:
+    """The numbers of the shipped example in one table, or how to make them."""
+    try:
+        store = _store(EXAMPLE)
+    except UserError as error:
+        return f"No store is named, and {error}."
+    chosen, options = command("table"), parser("table").parse_args(["comparison", "--notes", "none", *_EXAMPLE_COLUMNS])
+    text = chosen.run(load([store]), options)
+    return (
+        f"No store is named: this is the shipped example, {store}.\n\n{visible(str(text))}\n\n"
+        f"'sap-report {EXAMPLE}' prints all of it, and 'sap-report {EXAMPLE} COMMAND' works on it; sap-sweep experiment=demo computes it."
+    )
+
+
+def _parser_of(words: Sequence[str]) -> tuple[argparse.ArgumentParser, int]:
+    """The parser that completes the word after `words`, and how many of them it does not parse."""
+    index = next((index for index, word in enumerate(words) if word in COMMANDS), None)
+    if index is not None:
+        return parser(words[index]), index + 1
+    names = COMMANDS if words else {name: COMMANDS[name] for name in COMMANDS if name in STORE_OPTIONAL} | {EXAMPLE: "the shipped example"}
+    built = parser(DEFAULT)
+    completed_by(built.add_argument("stores", nargs="*"), lambda prefix="", **_: {**stores(prefix), **names})
+    return built, 0
+
+
+def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {description}" for name, description in COMMANDS.items()]
     return "\n".join(
@@ -106,11 +171,31 @@ def _help() -> str:
             "Makes tables, plots and reports from the results of sweeps.",
             "",
             "STORE is the results folder of a sweep, such as results/demo; several stores are reported as one.",
+            f"The word {EXAMPLE} in its place is the shipped example.",
             "",
-            "commands:",
+            "commands (see sap-report COMMAND --help):",
             *lines,
+        ]
+    )
+
+
+def _help() -> str:
+    return "\n".join(
+        [
+            _usage(),
             "",
-            "'sap-report STORE COMMAND --help' prints the arguments and options of a command.",
+            "options:",
+            "  -h, --help  print this help; after a command, that of the command",
+            "  --version   print the version and the folder of the code",
+            "",
+            examples(
+                "sap-report results/demo",
+                "sap-report results/demo status",
+                "sap-report results/demo table comparison --format latex --output table.tex",
+                "sap-report results/demo plot tuning_cost",
+                "sap-report example headline",
+                note="sap-sweep completion --help has the line that makes bash, zsh or fish complete stores, commands, tables and figures.",
+            ),
         ]
     )
 

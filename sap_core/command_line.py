@@ -10,17 +10,18 @@ import codecs
 import errno
 import functools
 import io
+import itertools
 import os
 import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from sap_core.errors import StorageError, UserError, WrongPath
+from sap_core.errors import StorageError, UserError, WrongPath, unknown
 from sap_core.files import is_system_error
 from sap_core.machine import complete_account
 from sap_core.text import one_line
@@ -162,12 +163,58 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, description: str) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
         # Abbreviated options are refused, because a later option could change their meaning; the epilog keeps its lines.
+        self.help_command = f"{prog} --help"
         super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Raises the message of argparse as `UserError`."""
         # argparse would print the usage and exit.
-        raise UserError(f"{message}; {self.prog} --help lists its arguments")
+        raise UserError(f"{message}; {self.help_command} lists its arguments")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but an unknown option is an error, with the nearest one as a suggestion.
+
+        Raises:
+            UserError: an option is unknown.
+        """
+        words = sys.argv[1:] if args is None else [*args]
+        # First, because argparse would rather report a required option that was mistyped as missing.
+        self.refuse_unknown_options(words)
+        return super().parse_known_args(words, namespace)
+
+    def refuse_unknown_options(self, words: Sequence[str]) -> None:
+        """Checks the options among the words of a command line.
+
+        Raises:
+            UserError: one is unknown; the message names the nearest one.
+        """
+        known = self._option_string_actions
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            name = word.split("=")[0]
+            # As argparse: a negative number or a text with a space is no option; a short option may be followed by its value.
+            is_option = re.match(r"-(?!\d|\.\d|$)", word) and " " not in name
+            if is_option and name not in known and (name.startswith("--") or name[:2] not in known):
+                raise UserError(f"{unknown('option', name, self.option_names(), self.prog)}; {self.help_command} explains them")
+
+    def option_names(self) -> list[str]:
+        """Returns the options in the order of the help, of each the long form."""
+        shown = (action for action in self._actions if action.option_strings and action.help != argparse.SUPPRESS)
+        return [max(action.option_strings, key=len) for action in shown]
+
+    def positionals(self) -> list[argparse.Action]:
+        """Returns the arguments that are no options, in order."""
+        return [action for action in self._actions if not action.option_strings]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse, with the nearest choice as a suggestion."""
+        if action.choices is not None and value not in action.choices:
+            name = max(action.option_strings, key=len, default=str(action.metavar or action.dest))
+            raise unknown("value", value, action.choices, name)
+
+
+def examples(*lines: str, note: str = "") -> str:
+    """The epilog of a command's help: examples, then a note."""
+    return "\n".join(["examples:", *(f"  {line}" for line in lines), *(["", note] if note else [])])
 
 
 def shell_word(text: str) -> str:

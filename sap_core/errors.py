@@ -36,11 +36,29 @@ def unknown(what: str, value: object, allowed: Iterable[object], where: str = ""
     """
     # Every allowed value is listed, even if there are many: the message alone must suffice to mend the configuration.
     names = [str(name) for name in allowed]
-    # A similarity of at least one half, so that a typing error gets a hint and an unrelated word does not.
-    near = get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    near = nearest(str(value), names)
+    hint = f" (did you mean '{near}'?)" if near is not None else ""
     location = f" in {where}" if where else ""
     return UserError(f"unknown {what} '{value}'{location}{hint}; allowed: {', '.join(names) or 'none'}")
+
+
+def nearest(value: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed word that `value` is probably a misspelling or the beginning of; None if there is none.
+
+    Upper and lower case are the same here, and so are `-` and `_`.
+    """
+    plain = {_plain(name): name for name in reversed([*allowed])}
+    # A similarity of at least one half, so that a typing error gets a hint and an unrelated word does not.
+    near = get_close_matches(_plain(value), plain, n=1, cutoff=0.5)
+    longer = [name for name in plain if name.startswith(_plain(value))] if len(value) > 1 else []
+    # The beginning of a long word is not similar to it.
+    found = near or (longer if len(longer) == 1 else [])
+    return plain[found[0]] if found else None
+
+
+def _plain(word: str) -> str:
+    # Hyphens at the beginning would make all options similar.
+    return word.casefold().replace("_", "-").lstrip("-")
 
 
 def at_least(where: str, lowest: float, **values: float | None) -> None:

@@ -6,18 +6,20 @@ of the working directory, may come first on the import path.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from sap_core.errors import UserError
-from sap_core.location import CODE, HOME, HOME_ERROR, IN_CHECKOUT
+from sap_core.location import CODE, HOME, HOME_ERROR, IN_CHECKOUT, PLUGINS_VARIABLE
 
 NAMES = ("sap_core", "trainers", "baselines", "sweeper", "analysis", "slurm", "conf")
 
 
 def check_start() -> None:
-    """Check the folders and packages that a program starts with, and make plug-ins in `HOME` importable.
+    """Check the folders and packages that a program starts with, and make plug-ins importable: those in `HOME`
+    and in the folders of `PLUGINS_VARIABLE`.
 
     Raises:
         UserError: the working directory was deleted, SAP_SWEEP_HOME is not a folder, or `check_origins` refuses a package.
@@ -26,8 +28,9 @@ def check_start() -> None:
         raise HOME_ERROR
     check_origins()
     # Last on the path: a module of the user's folder must not hide one of the environment.
-    if str(HOME) not in sys.path:
-        sys.path.append(str(HOME))
+    for folder in (str(HOME), *filter(None, os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep))):
+        if folder not in sys.path:
+            sys.path.append(folder)
 
 
 def check_origins() -> None:

@@ -11,6 +11,9 @@ from sap_core.errors import UserError
 VARIABLE = "SAP_SWEEP_HOME"
 """Environment variable that names another folder than the default of `HOME`."""
 
+PLUGINS_VARIABLE = "SAP_SWEEP_PLUGINS"
+"""Environment variable with further folders that contain plug-ins. Programs set it for the processes that they start."""
+
 CODE = Path(__file__).resolve().parents[1]
 """Folder that contains `sap_core` and its sibling packages: a checkout, or the site-packages of an environment."""
 

@@ -5,6 +5,7 @@ Imports inside functions keep Hydra and pyarrow out of commands that do not need
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -12,7 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sap_core.command_line import program, report_error
+from sap_core.command_line import Parser, program, report_error
+from sap_core.completion import answer_shell, completed_by, one_of
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_start
 from sap_core.location import CODE, HOME, package_path, version_line
@@ -29,7 +31,9 @@ from slurm.arguments import (
     sweep_of,
 )
 from slurm.command import clean_environment, describe_dropped
-from slurm.usage import HELP, USAGE
+from slurm.usage import COMMANDS as DESCRIBED
+from slurm.usage import USAGE, parser
+from sweeper.config.packages import plugins_as_override
 
 _HELP_OPTIONS = ("--help", "-h")
 
@@ -41,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         # First, because a package of the same name elsewhere on the path would otherwise plan and submit a sweep of other code.
         check_start()
+        answer_shell(_parser_of)
+        if arguments and arguments[0] == "help":
+            arguments = [*arguments[1:], "--help"]
         if not arguments or arguments[0] in _HELP_OPTIONS:
             print(USAGE)
             return 0
@@ -49,16 +56,29 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         name = arguments[0]
         if name not in COMMANDS:
-            raise unknown("command", name, COMMANDS, "sap-slurm")
+            raise unknown("command", name, DESCRIBED, "sap-slurm")
         # Help is printed before the command's own imports, so it works where Slurm, Hydra or a cluster file is missing.
+        of_command = parser(name)
         if set(arguments) & set(_HELP_OPTIONS):
-            print(HELP[name])
+            print(of_command.format_help(), end="")
             return 0
-        return COMMANDS[name](arguments[1:])
+        # The command reads its arguments itself; this refuses unknown options.
+        of_command.refuse_unknown_options(arguments[1:])
+        # Absolute, because they are recorded with a submission and used again in other folders.
+        return COMMANDS[name](absolute_folders(plugins_as_override(arguments[1:])))
     except (UserError, OSError) as error:
         return report_error(error)
     except KeyboardInterrupt:
         return 130
+
+
+def _parser_of(words: Sequence[str]) -> tuple[argparse.ArgumentParser, int]:
+    """The parser that completes the word after `words`, and how many of them it does not parse."""
+    if words and words[0] in COMMANDS:
+        return parser(words[0]), 1
+    built = Parser("sap-slurm", "")
+    completed_by(built.add_argument("command"), one_of(DESCRIBED))
+    return built, 0
 
 
 def _log(line: str) -> None:
@@ -233,17 +253,18 @@ def _cancel(arguments: Sequence[str]) -> int:
 def _init(arguments: Sequence[str]) -> int:
     from sap_core.files import save_text
     from slurm.cluster import check_name, config_folder
-    from slurm.init import fill_example, list_partitions
-    from slurm.queue import scontrol_config
+    from slurm.init import ask_cluster, fill_example
 
     no_arguments("init", arguments[1:])
-    name = check_name(arguments[0] if arguments else "")
+    if not arguments:
+        raise UserError("sap-slurm init needs a name for the cluster, as in sap-slurm init mine")
+    name = check_name(arguments[0])
     path = config_folder() / f"{name}.yaml"
     # Never overwritten, because the user may have edited it.
     if path.exists():
         raise UserError(f"{path} exists already; remove it or choose another name")
     example = (CODE / "conf" / "cluster" / "example.yaml").read_text(encoding="utf-8")
-    text = fill_example(example, list_partitions(), scontrol_config())
+    text = fill_example(example, *ask_cluster())
     save_text(path, text)
     print(path)
     _log(f"review this file, then run sap-slurm check cluster={name}")

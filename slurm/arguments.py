@@ -19,6 +19,7 @@ from sap_core.location import CODE, HOME, package_path
 from slurm.batch import Sweep
 from slurm.cluster import Cluster, load_cluster
 from slurm.submission import new_tag, submissions
+from sweeper.config.packages import parse_plugins, plugin_argument
 
 if TYPE_CHECKING:
     from sweeper.plan.snapshot import Snapshot
@@ -122,7 +123,7 @@ def sweep_of(cluster: Cluster, snapshot: Snapshot) -> Sweep:
         snapshot.order,
         device,
         packages=tuple(package_path()),
-        plugins=snapshot.plugins,
+        plugins=tuple(map(plugin_argument, snapshot.plugins)),
     )
 
 
@@ -143,7 +144,7 @@ def is_store(rest: Sequence[str]) -> bool:
 
 
 def absolute_folders(arguments: Sequence[str]) -> list[str]:
-    """Return a command line with absolute folders of configuration files, because a batch job starts in another working directory."""
+    """Return a command line with absolute paths of configuration files and plug-ins: a batch job starts in another working directory."""
     found: list[str] = []
     for argument in arguments:
         option, sign, folder = argument.partition("=")
@@ -151,6 +152,8 @@ def absolute_folders(arguments: Sequence[str]) -> list[str]:
             argument = f"{option}={home_expanded(folder).absolute()}"
         elif found and found[-1] in ("--config-dir", "-cd"):
             argument = str(home_expanded(argument).absolute())
+        elif option == "plugins" and "{" not in folder:
+            argument = f"plugins=[{','.join(map(plugin_argument, parse_plugins(folder)))}]"
         found.append(argument)
     return found
 

@@ -1,4 +1,6 @@
-"""`sap-slurm init NAME`: write a cluster file from the output of sinfo and scontrol. Pure functions, except `list_partitions`."""
+"""`sap-slurm init NAME`: write a cluster file from the output of sinfo and scontrol. Pure functions, except `ask_cluster` and
+`list_partitions`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sap_core.location import CODE
 from slurm.cluster import config_folder, format_time, parse_time
 from slurm.command import SlurmError, run_command
+from slurm.queue import scontrol_config
 from slurm.values import PLAIN
 
 # Not the partition's limit: shorter jobs start sooner, and an interrupted one continues where it was.
@@ -31,6 +35,23 @@ class Partition:
     nodes: int
     features: str
     up: bool = True  # whether jobs may be submitted to it and started
+
+
+def ask_cluster() -> tuple[list[Partition], dict[str, str]]:
+    """Return the partitions and the configuration of this cluster.
+
+    Raises:
+        SlurmError: Slurm is not installed here, or does not answer.
+    """
+    try:
+        return list_partitions(), scontrol_config()
+    except SlurmError as error:
+        # Programs of Slurm print a line for each of its layers that failed; the last one is the reason.
+        reason = str(error).split(" sinfo: ")[-1].split(";")[0]
+        raise SlurmError(
+            f"sap-slurm init asks Slurm for the partitions, and Slurm does not answer on this machine ({reason}); run it on a login node "
+            f"of the cluster, or copy {CODE / 'conf' / 'cluster' / 'example.yaml'} and edit it"
+        ) from error
 
 
 def list_partitions() -> list[Partition]:

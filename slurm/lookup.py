@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sap_core.command_line import home_expanded
+from sap_core.completion import similar_store
 from sap_core.errors import UserError
 from slurm.submission import FOLDER
 
@@ -37,7 +38,8 @@ def split_store(arguments: Sequence[str], home: Path, names: bool = False) -> tu
             raise UserError(f"{store} is not a store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
         return store, list(arguments[1:])
     if arguments and not _SLURM_JOB.fullmatch(arguments[0]) and ("/" in arguments[0] or not names):
-        raise UserError(f"there is no folder {arguments[0]}; name a results folder, as in results/table1")
+        similar = similar_store(home_expanded(arguments[0]))
+        raise UserError(f"there is no folder {arguments[0]}{similar}; name a results folder, as in results/table1")
     # The folder of submissions changes with each of them, so its time is that of the last one.
     stores = {path.parent.parent: path.stat().st_mtime for path in home.glob(f"results/*/{FOLDER}")}
     if not stores:

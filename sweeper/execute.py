@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK: activate-global-python-argcomplete completes `python -m sweeper.execute`.
 """The program `python -m sweeper.execute`: runs a file of jobs, or single jobs for a driver (`--serve`). Needs neither Ray nor Hydra.
 
 Workers of the local backend, tasks of a Slurm array and machines that received a bundle all run it. Any number of these programs, and a
@@ -17,7 +18,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from sap_core.command_line import Parser, path_argument, plain_warnings, program, report_error
+from sap_core.command_line import Parser, examples, path_argument, plain_warnings, program, report_error
+from sap_core.completion import answer_shell
 from sap_core.errors import UserError
 from sap_core.guard import check_start
 from sap_core.instruction_sets import use_reproducible
@@ -65,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         check_start()
+        answer_shell(lambda words: (parser(), 0))
         options = parse_options(arguments)
         # Imported after the checks: it loads torch, which takes seconds and ends the process in a working directory that was deleted.
         from sweeper.jobs.run_job import check_device
@@ -78,26 +81,22 @@ def main(arguments: list[str] | None = None) -> int:
         return report_error(error)
 
 
-def parse_options(arguments: list[str] | None) -> argparse.Namespace:
-    """Parse the command line of `python -m sweeper.execute`.
-
-    Raises:
-        UserError: an option is unknown, or its value is not allowed.
-    """
+def parser() -> Parser:
+    """Return the argument parser of `python -m sweeper.execute`; has no side effects."""
     parser = Parser(
         "python -m sweeper.execute",
-        "Runs a file of jobs: a bundle (sap-sweep experiment=NAME export=FILE), or STORE/jobs.jsonl of a sweep. "
+        "Runs a file of jobs: a bundle (sap-sweep export experiment=NAME --output FILE), or STORE/jobs.jsonl of a sweep. "
         "Several may run on one store concurrently.",
     )
-    parser.add_argument("--version", action="version", version=version_line())
+    parser.add_argument("--version", action="version", version=version_line(), help="print the version and the folder of the code")
     parser.add_argument("plan", nargs="?", type=path_argument, help="a file with one JSON job per line")
-    parser.add_argument("--data", type=path_argument, required=True, help="folder of the data sets")
-    parser.add_argument("--store", type=path_argument, required=True, help="the sweep's results folder")
-    parser.add_argument("--artifacts", type=path_argument, help="folder of the checkpoints (default: STORE/artifacts)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps")
+    parser.add_argument("--data", type=path_argument, required=True, metavar="DIR", help="folder of the data sets")
+    parser.add_argument("--store", type=path_argument, required=True, metavar="DIR", help="the sweep's results folder")
+    parser.add_argument("--artifacts", type=path_argument, metavar="DIR", help="folder of the checkpoints (default: STORE/artifacts)")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:N or mps (default: cpu)")
     parser.add_argument(
         "--shard", default="1/1", metavar="N/M",
-        help="run the N-th of M shards first, then unfinished jobs of the others; a baseline and the jobs that depend on it are one shard",
+        help="run the N-th of M shards first (default: 1/1), then jobs of the others; a baseline and what depends on it are one shard",
     )  # fmt: skip
     parser.add_argument("--no-steal", action="store_true", help="run only the jobs of the own shard")
     parser.add_argument(
@@ -114,20 +113,35 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--device-jobs", dest="jobs_on_device", type=int, default=1, metavar="N",
-        help="number of concurrent jobs on the device, those of other programs included",
+        help="concurrent jobs on the device, those of other programs included (default: 1)",
     )  # fmt: skip
     parser.add_argument(
-        "--plugins", type=_packages, default=(), metavar="PACKAGE,...",
-        help="packages of your own whose classes the jobs may name, besides those of sap-sweep; what the file lists does not count",
+        "--plugins", type=_packages, default=(), metavar="NAME,...",
+        help="packages of your own whose classes the jobs may name, or their paths; what the file lists does not count",
     )  # fmt: skip
     parser.add_argument("--serve", type=int, metavar="PID", help="read jobs of the driver PID from standard input, one per line")
-    options = parser.parse_args(arguments)
+    parser.epilog = examples(
+        "python -m sweeper.execute demo.jsonl --data data --store back",
+        "python -m sweeper.execute demo.jsonl --data data --store back --shard 2/4 --seconds 3600",
+        note="Exit code: 0 done, 1 a job or the disk failed, 2 a usage error, 130 stopped with jobs remaining; the same command resumes.",
+    )
+    return parser
+
+
+def parse_options(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the command line of `python -m sweeper.execute`.
+
+    Raises:
+        UserError: an option is unknown, or its value is not allowed.
+    """
+    own = parser()
+    options = own.parse_args(arguments)
     # argparse cannot make a positional argument depend on an option.
     if not options.serve and options.plan is None:
-        parser.error("a job file is required (or --serve)")
+        own.error("a job file is required (or --serve)")
     for option, value in (("--lease", options.lease), ("--idle-timeout", options.idle_timeout)):
         if value is not None and not value > 0:
-            parser.error(f"{option} takes a number of seconds above 0")
+            own.error(f"{option} takes a number of seconds above 0")
     return options
 
 

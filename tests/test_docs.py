@@ -28,6 +28,7 @@ from slurm.__main__ import COMMANDS as SLURM_COMMANDS
 from slurm.__main__ import main as slurm
 from slurm.__main__ import read_cluster
 from sweeper.__main__ import main as sap_sweep
+from sweeper.commands import parser
 from sweeper.execute import parse_options
 from sweeper.plan.build import check_command
 from trainers.sgd import SGD
@@ -164,6 +165,9 @@ def test_sweep_commands_compose(words, own_files, monkeypatch, capsys):
     monkeypatch.setattr("trainers.pretrained.Pretrained.refuse", lambda *_: None)
     if words[0] in ("replay", "rerun", "compact", "convert", "verify"):
         return  # see below, and tests/sweeper/commands
+    if words[0] == "export":
+        parser("export").parse_intermixed_args(words[1:])
+        words = [word for word in words[1:] if "=" in word]
     if words[0] == "import":
         assert words[1:] == ["back"], "the --store of the line before it"
         return

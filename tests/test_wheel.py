@@ -145,6 +145,8 @@ def test_reports_and_scripts_need_neither_a_checkout_nor_a_file_of_the_folder(pr
         assert run(program(name), "--version", cwd=tmp_path).stdout.startswith(
             f"sap-sweep {PROJECT['project']['version']} in {program('..').resolve()}"
         )
+    assert "the example is part of a checkout" in run(program("sap-report"), cwd=tmp_path).stdout
+    assert "sap-report" in run(program("sap-sweep"), "completion", "bash", cwd=tmp_path).stdout
     assert "dry run" in run(program("sap-sweep"), "experiment=demo", "dry_run=true", cwd=tmp_path).stdout
     assert "published tables" in run(program("sap-report"), "lint", "published", cwd=tmp_path).stdout
     script = run(program("sap-slurm"), "script", "experiment=demo", cwd=tmp_path).stdout

@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from analysis.claims.evidence import Difference, Sizes
 from analysis.claims.spec import CELLS, EVERY, Claim, Region
@@ -57,6 +56,9 @@ class Estimate:
 
     def interval(self) -> tuple[float, float] | None:
         """The confidence interval at level `CONFIDENCE`; None if it is undefined."""
+        # It takes longer to load than all the rest.
+        from scipy import stats
+
         if self.is_zero:
             return 0.0, 0.0
         if not self.tested or self.error is None:
@@ -66,6 +68,9 @@ class Estimate:
 
     def p(self, bound: float) -> float | None:
         """The two-sided p-value of the t-test of the mean against `bound`; None if it is undefined."""
+        # It takes longer to load than all the rest.
+        from scipy import stats
+
         if not self.tested or self.error is None:
             return None
         return float(2 * stats.t.sf(abs(self.mean - bound) / self.error, self.degrees))
@@ -75,6 +80,9 @@ class Estimate:
 
         For a region with two bounds by the shifted t-distribution, an approximation.
         """
+        # It takes longer to load than all the rest.
+        from scipy import stats
+
         if not self.tested or self.error is None:
             return None
         critical = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.degrees))

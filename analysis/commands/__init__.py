@@ -7,7 +7,8 @@ To add a command, write `analysis/commands/NAME.py` and add a line to `COMMANDS`
 
 It may define `COLUMNS` (`ReadsColumns`); then only these columns are read, which matters in stores of a million rows.
 
-A module is imported only when its command runs, so that `status` does not load matplotlib.
+A module is imported only when its command runs, so that `status` does not load matplotlib. `parsers` returns the argument parsers of all
+commands, from which the documentation and the completion of shells are made.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from importlib import import_module
 from typing import Protocol, cast, runtime_checkable
 
 from analysis.store.load import Results
+from sap_core.command_line import Parser, path_argument
 
 CommandOutput = str | tuple[str, int]
 """The text to print, with an exit code if it is not 0."""
@@ -71,3 +73,21 @@ def command(name: str) -> Command:
     """Imports the module of a command in `COMMANDS`."""
     # Modules have no common base class, so the protocol is asserted here.
     return cast(Command, import_module(f"{__name__}.{name}"))
+
+
+def parser(name: str) -> Parser:
+    """Returns the argument parser of a command; the stores, which come before the command, are not among its arguments."""
+    store = "[STORE]" if name in STORE_OPTIONAL else "STORE"
+    built = Parser(f"sap-report {store} {name}", f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.")
+    built.help_command = f"sap-report {name} --help"
+    command(name).add_arguments(built)
+    if "--output" not in built.option_names():
+        built.add_argument(
+            "--output", "-o", dest="text_file", type=path_argument, metavar="FILE", help="file to write in place of printing the text"
+        )  # fmt: skip
+    return built
+
+
+def parsers() -> dict[str, Parser]:
+    """Returns the argument parsers of all commands of `sap-report`, by command, in the order of the help; has no side effects."""
+    return {name: parser(name) for name in COMMANDS}

@@ -15,12 +15,14 @@ from analysis.reports.status import status
 from analysis.store.labels import counted
 from analysis.store.load import Results
 from analysis.tables.names import DisplayNames, printing
+from sap_core.command_line import examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_names(parser)
     add_output(parser)
     parser.add_argument("--force", action="store_true", help="make everything again, also what has not changed")
+    parser.epilog = examples("sap-report results/demo all", "sap-report results/demo all --output paper/report")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

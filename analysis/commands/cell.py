@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from analysis.commands.common import format_tables, no_numbers
-from analysis.commands.table import add_selection_options, recipe_of
+from analysis.commands.listing import epilog, table_lines
+from analysis.commands.table import add_selection_options, add_table_name, recipe_of
 from analysis.reports import generated_block
 from analysis.reports.trace import trace
 from analysis.reports.trace_computed import trace_computed
@@ -19,7 +20,7 @@ def _names() -> list[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="TABLE", help=f"one of {', '.join(_names())}; or a YAML file that describes a table")
+    add_table_name(parser, "TABLE")
     parser.add_argument(
         "matches",
         nargs="*",
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_selection_options(parser)
     parser.set_defaults(show="ours", width="two")
+    lines = {**table_lines(), generated_block.HEADLINE: "the summary that sap-report STORE headline prints"}
+    parser.epilog = epilog("tables", lines, "sap-report results/demo cell comparison method=sap")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

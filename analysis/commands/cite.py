@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import argparse
 
+from analysis.commands.common import add_output_file, output_file
 from analysis.reports.citations import USED, bibliography, used
 from analysis.store.load import Results
-from sap_core.command_line import path_argument
+from sap_core.command_line import examples
 from sap_core.files import save_text
 
 COLUMNS = USED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", type=path_argument, nargs="?", metavar="FILE", help="file to write, such as references.bib (default: standard output)"
-    )
+    add_output_file(parser, "file to write, such as references.bib (default: standard output)")
+    parser.epilog = examples("sap-report results/demo cite", "sap-report results/demo cite --output references.bib")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
     """Returns the entries, or the path written and the components without a reference."""
     text, lacking = bibliography(used(results))
-    if options.file is None:
+    file = output_file(options)
+    if file is None:
         return text.rstrip("\n")
     # Written whole or not at all: the file may be part of a paper.
-    save_text(options.file, text)
+    save_text(file, text)
     without = f"; without a reference: {', '.join(lacking)}" if lacking else ""
-    return f"{options.file}: {text.count(chr(10) + '@')} entries{without}"
+    return f"{file}: {text.count(chr(10) + '@')} entries{without}"

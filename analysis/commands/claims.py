@@ -14,6 +14,7 @@ from analysis.commands.table import add_print_options, add_width, format_recipe,
 from analysis.reports.generated_block import CLAIMS, Recipe
 from analysis.store.load import Results
 from analysis.store.results import refuse_smoke
+from sap_core.command_line import examples
 from sap_core.errors import UserError
 
 
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
     add_width(parser)
     add_print_options(parser)
+    parser.epilog = examples("sap-report claims", "sap-report results/demo claims --on both", "sap-report claims mine.yaml --strict")
 
 
 def run(results: Results | None, options: argparse.Namespace) -> CommandOutput:

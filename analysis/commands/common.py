@@ -21,7 +21,28 @@ FORMATS = ("text", "markdown", "latex", "csv")
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Adds the option --output."""
-    parser.add_argument("--output", type=path_argument, metavar="DIR", help="folder to write to (default: report/ in the first store)")
+    parser.add_argument(
+        "--output", "-o", type=path_argument, metavar="DIR", help="folder to write to (default: report/ in the first store)"
+    )  # fmt: skip
+
+
+def add_output_file(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds the option --output of a command that writes one file; `output_file` returns its value."""
+    parser.add_argument("--output", "-o", type=path_argument, metavar="FILE", help=text)
+    # The form of earlier versions, which goes on working.
+    parser.add_argument("file", type=path_argument, nargs="?", metavar="FILE", help=argparse.SUPPRESS)
+
+
+def output_file(options: argparse.Namespace) -> Path | None:
+    """The file to write, or None if none is named.
+
+    Raises:
+        UserError: two are.
+    """
+    if options.output is not None and options.file is not None:
+        raise UserError(f"two files are named, '{options.file}' and '{options.output}'; give one, with --output FILE")
+    found: Path | None = options.output or options.file
+    return found
 
 
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) -> None:

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis.commands.common import report_folder
+from analysis.commands.common import add_output_file, output_file, report_folder
 from analysis.store.labels import counted
 from analysis.store.load import Results
-from sap_core.command_line import path_argument
+from sap_core.command_line import examples
 from sap_core.errors import UserError
 from sap_core.files import replacing
 from sap_core.text import inert_cell
@@ -20,13 +20,10 @@ FILE_FORMATS = ("csv", "parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file",
-        type=path_argument,
-        nargs="?",
-        metavar="FILE",
-        help="a name that ends in .csv or .parquet (default: report/rows.csv in the first store)",
-    )
+    add_output_file(parser, "a name that ends in .csv or .parquet (default: report/rows.csv in the first store)")
+    parser.epilog = examples(
+        "sap-report results/demo export --output rows.csv", "sap-report results/demo export --ok --output rows.parquet"
+    )  # fmt: skip
     parser.add_argument(
         "--raw", action="store_true", help="CSV: leave texts that a spreadsheet would run as they are (=, @, + or - before no number)"
     )
@@ -40,7 +37,7 @@ def run(results: Results, options: argparse.Namespace) -> str:
     Raises:
         UserError: the name of the file ends neither in .csv nor in .parquet.
     """
-    path = options.file or report_folder(results.stores[0]) / "rows.csv"
+    path = output_file(options) or report_folder(results.stores[0]) / "rows.csv"
     form = path.suffix.removeprefix(".").lower()
     if form not in FILE_FORMATS:
         raise UserError(f"'{path}' ends neither in .csv nor in .parquet; the ending selects the format, as in rows.parquet")

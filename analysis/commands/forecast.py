@@ -7,6 +7,7 @@ import argparse
 from analysis.commands.common import add_format, format_tables
 from analysis.reports.forecast_accuracy import COLUMNS, forecast
 from analysis.store.load import Results
+from sap_core.command_line import examples
 from sap_core.errors import UserError
 
 __all__ = ["COLUMNS", "add_arguments", "run"]
@@ -14,6 +15,7 @@ __all__ = ["COLUMNS", "add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
+    parser.epilog = examples("sap-report results/demo forecast", "sap-report results/demo forecast --format csv")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

@@ -9,6 +9,7 @@ from analysis.commands.table import add_print_options, add_width, format_recipe,
 from analysis.reports.generated_block import HEADLINE, Recipe
 from analysis.reports.headline_tables import PARTS
 from analysis.store.load import Results
+from sap_core.command_line import examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
     add_width(parser)
     add_print_options(parser)
+    parser.epilog = examples("sap-report results/demo headline", "sap-report results/demo headline --format markdown")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

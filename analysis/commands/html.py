@@ -14,6 +14,7 @@ from analysis.page.build import PAGE, render_page, write_page
 from analysis.store.labels import counted
 from analysis.store.load import Results, load
 from analysis.tables.print_options import PrintOptions, parse_print_options
+from sap_core.command_line import examples
 from sap_core.errors import UserError
 from sap_core.files import save_text
 
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="update the file every SECONDS (default: 15) until no row is missing",
     )
+    parser.epilog = examples("sap-report results/demo html", "sap-report results/demo html --watch 15")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

@@ -7,6 +7,7 @@ import argparse
 from analysis.reports import generated_block
 from analysis.reports.macros import MAX_LENGTH, PREFIX
 from analysis.store.load import Results
+from sap_core.command_line import examples
 from sap_core.errors import UserError
 
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="word that stands for a cell, a method or method/space in names, such as --word sap/alpha16=Ours; may be repeated; "
         f"names have at most {MAX_LENGTH} letters",
     )
+    parser.epilog = examples("sap-report results/demo macros", "sap-report results/demo macros --prefix Demo")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

@@ -6,12 +6,14 @@ import argparse
 
 from analysis.reports.status import COLUMNS, status
 from analysis.store.load import Results
+from sap_core.command_line import examples
 
 __all__ = ["COLUMNS", "add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds nothing: the command has no options."""
+    """Adds examples: the command has no options."""
+    parser.epilog = examples("sap-report results/demo status")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

@@ -13,11 +13,12 @@ from analysis.reports.status import status
 from analysis.reports.summary import summary, text
 from analysis.store.load import Results
 from analysis.tables.names import printing
-from sap_core.command_line import shell_word
+from sap_core.command_line import examples, shell_word
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_names(parser)
+    parser.epilog = examples("sap-report results/demo", "sap-report results/a results/b")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

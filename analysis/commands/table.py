@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.commands.common import add_format, add_names, format_tables, names_in, no_numbers
+from analysis.commands.listing import epilog, table_lines
 from analysis.reports import generated_block
 from analysis.store.load import Results
 from analysis.store.selection_policy import FALLBACKS, POOLING
@@ -21,12 +22,26 @@ from analysis.tables.registry import names
 from analysis.tables.render import Table
 from analysis.tables.short_texts import with_short_notes
 from sap_core.command_line import home_expanded
+from sap_core.completion import completed_by, one_of
 from sap_core.errors import UserError, unknown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(names())}; or a YAML file that describes a table")
+    add_table_name(parser, "NAME")
     add_options(parser)
+    parser.epilog = epilog(
+        "tables",
+        table_lines(),
+        "sap-report results/demo table comparison",
+        "sap-report results/demo table comparison --format latex --columns 'test acc.'",
+        "sap-report results/demo table search --format csv",
+    )
+
+
+def add_table_name(parser: argparse.ArgumentParser, metavar: str) -> None:
+    """Adds the positional argument that names a table."""
+    text = "one of the tables below, or a YAML file that describes one (docs/tables.md)"
+    completed_by(parser.add_argument("name", nargs="?", metavar=metavar, help=text), one_of(table_lines()))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ from analysis.store.index import check_version
 from analysis.store.parquet import SCORES, UNREADABLE, arrow_schema, first_line, project_schema, read_file, read_folder
 from analysis.store.value_checks import without_damaged
 from sap_core.checksum import is_intact
+from sap_core.completion import similar_store
 from sap_core.errors import UserError
 from sap_core.files import DAMAGED
 from sap_core.records import Planned, Point, Row, Timing
@@ -132,11 +133,14 @@ def series_by_prefix(results: Results, prefix: str) -> pd.DataFrame:
 
 def _plan(store: Path, columns: frozenset[str] | None, damage: list[str]) -> pa.Table:
     if not store.is_dir():
-        raise UserError(f"'{store}' is not a folder; give the results folder of a sweep, such as results/demo")
+        raise UserError(f"'{store}' is not a folder{similar_store(store)}; give the results folder of a sweep, such as results/demo")
     path = store / "plan.parquet"
     # A folder without a plan is another folder, which is the user's mistake and no damage.
     if not path.is_file():
-        raise UserError(f"'{store}' is not a store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
+        raise UserError(
+            f"'{store}' is not a store: it has no plan.parquet{similar_store(store)}; "
+            "give the results folder of a sweep, such as results/demo"
+        )
     # Before the plan is read, so that an older store is refused by its version and not by a missing column.
     check_version(store)
     try:

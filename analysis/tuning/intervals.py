@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 
@@ -91,6 +90,9 @@ def ratio_interval(ratios: Sequence[Bounds]) -> Bounds | None:
 
 def std_interval(std: float, n: int) -> tuple[float, float] | None:
     """The chi-square interval of a standard deviation that was estimated from n normal values; None for fewer than two, or for zero."""
+    # It takes longer to load than all the rest.
+    from scipy import stats
+
     if n < 2 or std <= 0:
         return None
     low, high = stats.chi2.interval(CONFIDENCE, n - 1)
@@ -99,6 +101,9 @@ def std_interval(std: float, n: int) -> tuple[float, float] | None:
 
 @cache
 def _student(degrees: int) -> float:
+    # It takes longer to load than all the rest.
+    from scipy import stats
+
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
 
 

@@ -14,8 +14,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scipy.stats import hypergeom
-
 from sap_core.mcnemar import McNemarTest
 
 if TYPE_CHECKING:
@@ -65,6 +63,9 @@ class Memorisation:
 
 def better(first: Part, second: Part) -> float:
     """The p-value of Fisher's exact one-sided test that the accuracy on `first` is not higher than that on `second`."""
+    # It takes longer to load than all the rest.
+    from scipy.stats import hypergeom
+
     # Given the total number of right answers, those of the first set are hypergeometric if both accuracies are equal.
     right, count = first.right + second.right, first.count + second.count
     return min(1.0, float(hypergeom.sf(first.right - 1, count, right, first.count)))

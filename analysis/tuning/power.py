@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import nct, norm
-from scipy.stats import t as student
 
 from analysis.store.stats import Summary
 from analysis.tuning.intervals import std_interval
@@ -26,6 +24,10 @@ def power(difference: float, std: float, n: int, paired: bool = True) -> float:
         n: the number of seeds of each method, at least 2.
         paired: whether the two methods are compared seed by seed.
     """
+    # It takes longer to load than all the rest.
+    from scipy.stats import nct
+    from scipy.stats import t as student
+
     degrees = n - 1 if paired else 2 * n - 2
     # The noncentrality: difference over the standard error, which for two independent means of n seeds is std sqrt(2 / n).
     shift = difference / std * math.sqrt(n if paired else n / 2)
@@ -103,6 +105,9 @@ def expected_maximum(count: int) -> float:
 
     Integrates E[max] = int (1[x >= 0] - Phi(x)^count) dx numerically on [-12, 12].
     """
+    # It takes longer to load than all the rest.
+    from scipy.stats import norm
+
     # Beyond 12 standard deviations both terms agree to the last bit of a float64.
     x, step = np.linspace(-12.0, 12.0, 24_001, retstep=True)
     below = norm.cdf(x) ** count

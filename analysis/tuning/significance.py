@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from analysis.store.stats import Summary
 from analysis.tuning.intervals import mean_interval
@@ -27,6 +26,9 @@ _EXACT_WITH_TIES = 16
 
 def welch(one: Summary, other: Summary) -> float | None:
     """Two-sided p-value of Welch's t-test from means, sample standard deviations and sizes; None if a standard deviation is missing."""
+    # It takes longer to load than all the rest.
+    from scipy import stats
+
     # Without any variance the statistic is undefined.
     if one.mean is None or other.mean is None or one.std is None or other.std is None or not any(rounded([one.std, other.std])):
         return None
@@ -35,6 +37,9 @@ def welch(one: Summary, other: Summary) -> float | None:
 
 def paired(differences: Sequence[float]) -> float | None:
     """Two-sided p-value of the paired t-test; None for fewer than two differences or if all are equal."""
+    # It takes longer to load than all the rest.
+    from scipy import stats
+
     # Equal differences have no variance, so the statistic is undefined. Rounded, or rounding errors would be its variance.
     if len(set(rounded(differences))) < 2:
         return None
@@ -46,6 +51,9 @@ def wilcoxon(differences: Sequence[float]) -> float | None:
 
     Zeros are dropped, as Wilcoxon does; None if no difference remains.
     """
+    # It takes longer to load than all the rest.
+    from scipy import stats
+
     found = nonzero(differences)
     if not found:
         return None
@@ -158,6 +166,9 @@ class Verdict:
     @property
     def direction(self) -> int:
         """1 if the tested quantity speaks for the first method, -1 if for the second, 0 for neither."""
+        # It takes longer to load than all the rest.
+        from scipy import stats
+
         differences = nonzero(self.comparison.mean_differences)
         if self.test != "wilcoxon":
             return int(np.sign(sum(differences)))

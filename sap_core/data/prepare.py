@@ -6,14 +6,13 @@ so an interrupted preparation can be continued. The numbers of images are printe
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sap_core.command_line import path_argument, program
+from sap_core.command_line import Parser, examples, path_argument, program, report_error
 from sap_core.data.clothing1m import NUM_VAL, Clothing1M
 from sap_core.data.csv_files import csv_bytes
 from sap_core.data.imagenet import ImageNet
@@ -26,6 +25,7 @@ from sap_core.data.tree_listing import images_below
 from sap_core.data.webvision import WebVision
 from sap_core.errors import UserError
 from sap_core.files import replacing, save_json
+from sap_core.location import version_line
 
 Pair = tuple[Path, str]
 """A file of the release, and its path below the folder of the data set."""
@@ -34,13 +34,12 @@ Pair = tuple[Path, str]
 @program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 after a user error."""
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         # Counts are those found in the folders, also of an earlier, interrupted run, not those of the files linked now.
         counts = prepare(options.name, options.source, options.target)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:
+        return report_error(error)
     cls, published = SETS[options.name]
     dataset: PublishedImages = cls()  # type: ignore[call-arg]  # every subclass has its counts as defaults
     for part, count in counts.items():
@@ -54,16 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    built = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="python -m sap_core.data.prepare",
-        description="Sorts the files of an extracted release into the folders of a data set.",
+def parser() -> Parser:
+    """Return the argument parser of the command line; has no side effects."""
+    built = Parser("python -m sap_core.data.prepare", "Sorts the files of an extracted release into the folders of a data set.")
+    built.add_argument("--version", action="version", version=version_line(), help="print the version and the folder of the code")
+    built.add_argument("name", choices=sorted(SETS), metavar="NAME", help=f"data set: {', '.join(sorted(SETS))}")
+    built.add_argument("--from", dest="source", type=path_argument, required=True, metavar="DIR", help="folder of the extracted release")
+    built.add_argument("--to", dest="target", type=path_argument, required=True, metavar="DIR", help="data folder (paths.data)")
+    built.epilog = examples(
+        "python -m sap_core.data.prepare mini_webvision --from /downloads/webvision --to data",
+        note="Within a sweep: sap-sweep prepare experiment=table3 --from mini_webvision=/downloads/webvision",
     )
-    built.add_argument("name", choices=sorted(SETS), help="data set")
-    built.add_argument("--from", dest="source", type=path_argument, required=True, help="folder of the extracted release")
-    built.add_argument("--to", dest="target", type=path_argument, required=True, help="data folder (paths.data)")
     return built
 
 

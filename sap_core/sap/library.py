@@ -47,9 +47,9 @@ def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int 
     return layers.corrected(model, alpha)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tuned:
-    """Result of `sap_tune`.
+    """Result of `sap_tune`. `print` shows it in three lines.
 
     Attributes:
         alpha: the best alpha, or None if none is strictly better than the unmodified network.
@@ -62,6 +62,19 @@ class Tuned:
     model: nn.Module
     unmodified: float
     scores: Mapping[float, float]
+
+    def __str__(self) -> str:
+        best = max(self.scores, key=lambda alpha: (self.scores[alpha], alpha))
+        unmodified, score = (f"{100 * accuracy:.2f} %" for accuracy in (self.unmodified, self.scores[best]))
+        if self.alpha is None:
+            verdict = f"No alpha is better than the unmodified network (alpha={best:g}: {score}); result.model is the unmodified network."
+        else:
+            verdict = f"SAP with alpha={best:g} has validation accuracy {score}; result.model is the corrected network."
+        low, high = min(self.scores), max(self.scores)
+        tried = f"{len(self.scores)} alphas from {low:g} to {high:g}" if low < high else f"alpha={low:g} alone"
+        return f"{verdict}\nUnmodified network: validation accuracy {unmodified}.\nTried: {tried}; result.scores has the accuracy of each."
+
+    __repr__ = __str__
 
 
 @full_precision()

@@ -25,6 +25,7 @@ from typing import Any
 from sap_core.errors import StorageError, UserError
 from sap_core.guard import check_start
 from sap_core.instruction_sets import REPRODUCIBLE
+from sap_core.location import PLUGINS_VARIABLE
 from sap_core.machine import parents
 from sweeper.backends.local_backend import GRACE_SECONDS, worker_environment
 from sweeper.backends.ray_address import check_reachable, init_error, own_address
@@ -223,7 +224,7 @@ class RayBackend:
         stack.callback(ray.shutdown)
 
 
-_FORWARDED = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS", "SAP_SWEEP_HOME", *REPRODUCIBLE)
+_FORWARDED = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS", "SAP_SWEEP_HOME", PLUGINS_VARIABLE, *REPRODUCIBLE)
 """Environment variables that are forwarded to the workers of an existing cluster. No secrets: others could read them there."""
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sap_core.command_line import examples as examples  # by this name for the commands
 from sap_core.command_line import home_expanded, path_argument
+from sap_core.completion import completed_by, similar_store, stores
 from sap_core.errors import UserError, unknown
 from sap_core.location import HOME
-
-
-def examples(*lines: str, note: str = "") -> str:
-    """The epilog of a command's help: examples, then a note."""
-    return "\n".join(["examples:", *(f"  {line}" for line in lines), *(["", note] if note else [])])
+from sweeper.commands.override_completion import overrides
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
@@ -23,14 +21,28 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_store(parser: argparse.ArgumentParser, help: str = "the results folder of a sweep, such as results/demo") -> None:
+    """Adds the positional argument STORE."""
+    completed_by(parser.add_argument("store", metavar="STORE", help=help), stores)
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Adds the repeatable option `--plugins NAME,...`, which `sweeper.config.packages.plugins_as_override` reads."""
+    parser.add_argument(
+        "--plugins", action="append", default=[], metavar="NAME,...",
+        help="packages of your own whose classes may be named, or their paths, as in --plugins ~/code/mine; the same as plugins=[NAME,...]",
+    )  # fmt: skip
+
+
 def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
-    """Adds Hydra overrides, with this help text, and `--config-dir`."""
+    """Adds Hydra overrides, with this help text, `--config-dir` and `--plugins`."""
     # Overrides are left to Hydra's grammar; argparse only separates them from options.
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
+    completed_by(parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text), overrides)
     parser.add_argument(
         "--multirun", "-m", action="store_true", help="cross several values of a key into one sweep, as in noise.rate=0.1,0.25"
     )  # fmt: skip
     add_config_dir(parser)
+    add_plugins(parser)
 
 
 def hydra_arguments(options: argparse.Namespace) -> list[str]:
@@ -72,5 +84,7 @@ def store_folder(text: str, file: str = "plan.parquet") -> Path:
     store = home_expanded(text)
     # A folder that exists may still be any folder, so a file of every store is looked for.
     if not (store / file).is_file():
-        raise UserError(f"'{store}' is not a store: it has no {file}; give the results folder of a sweep, such as results/demo")
+        raise UserError(
+            f"'{store}' is not a store: it has no {file}{similar_store(store)}; give the results folder of a sweep, such as results/demo"
+        )
     return store

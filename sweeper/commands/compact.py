@@ -25,7 +25,7 @@ from sap_core.errors import UserError
 from sap_core.files import replacing, save_text
 from sap_core.identity import content_id
 from sap_core.records import Point, Row
-from sweeper.commands.common import examples, store_folder
+from sweeper.commands.common import add_store, examples, store_folder
 from sweeper.store.leases import acquire_or_owner, process_leases
 from sweeper.store.store import Store
 
@@ -37,7 +37,7 @@ _SEPARATOR = "=== "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/table1")
+    add_store(parser)
     parser.epilog = examples("sap-sweep compact results/table1")
 
 

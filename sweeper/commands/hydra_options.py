@@ -6,13 +6,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sap_core.errors import UserError
+from sap_core.errors import UserError, unknown
 
 _SHOWN = (
     "--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--resolve", "--package", "-p",
 )  # fmt: skip
+_WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--shell-completion", "-sc")
+"""Those whose value is the next word."""
+
 _COMPOSING = ("--help", "-h", "--cfg", "-c", "--info", "-i")
 """The options among them that compose the configuration."""
+
+_OWN = ("--config-dir", "-cd", "--multirun", "-m")
+"""The options of `sap-sweep run` itself; `--plugins` has become an override before."""
 
 _REFUSED = {
     ("--config-name", "-cn", "--config-path", "-cp"): (
@@ -38,8 +44,9 @@ def is_shown_by_hydra(arguments: Sequence[str]) -> bool:
     if any(flag in _SHOWN for flag in flags):
         return True
     for flag in flags:
-        if flag not in ("--config-dir", "-cd", "--multirun", "-m"):
-            raise UserError(f"unknown option '{flag}'; options: {', '.join((*_SHOWN, '--config-dir', '--multirun, -m'))}")
+        if flag not in _OWN:
+            known = ("--config-dir", "--multirun", "--plugins", *(one for one in _SHOWN if one.startswith("--")))
+            raise UserError(f"{unknown('option', flag, known, 'sap-sweep run')}; sap-sweep run --help explains them")
     return False
 
 
@@ -58,6 +65,9 @@ def show(arguments: Sequence[str]) -> int:
 
     multirun, words = split_multirun(arguments)
     folders, others = split_config_dirs(words)
+    for before, word in zip(("", *others), others, strict=False):
+        if "=" not in word and not word.startswith(("-", "~")) and before not in _WITH_VALUE:
+            raise UserError(f"cannot read the argument '{word}'; write key=value")
     composes = any(argument.split("=")[0] in _COMPOSING for argument in others)
     # Hydra's own flags and their values are no overrides.
     overrides = [one for one in others if ("=" in one or one.startswith("~")) and not one.startswith("-")]

@@ -17,7 +17,7 @@ from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
 from sap_core.files import replacing, save_yaml
 from sap_core.records import Planned
-from sweeper.commands.common import examples, key_values
+from sweeper.commands.common import add_plugins, examples, key_values
 from sweeper.commands.import_checks import (
     check_ids,
     default_store,
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that the bundle names) and paths.artifacts=DIR (default: results/artifacts), and plugins=[PACKAGE] for packages of your "
         "own that its jobs may name",
     )  # fmt: skip
+    add_plugins(parser)
     parser.epilog = examples("sap-sweep import back", "sap-sweep import back1 back2 paths.results=results/headline")
 
 

@@ -20,7 +20,7 @@ from sap_core.errors import DamagedFile, UserError
 from sap_core.files import storing
 from sap_core.instruction_sets import use_reproducible
 from sap_core.records import TIMING_COLUMNS, Row
-from sweeper.commands.common import artifacts_beside, examples, key_values, store_folder
+from sweeper.commands.common import add_plugins, add_store, artifacts_beside, examples, key_values, store_folder
 from sweeper.config.packages import parse_plugins
 from sweeper.jobs.job import Job, SweepPaths, artifact, read_jobs
 from sweeper.jobs.stored_artifacts import damage, is_complete
@@ -52,7 +52,7 @@ class Difference:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/demo")
+    add_store(parser)
     parser.add_argument("run_id", metavar="RUN_ID", help=f"the row's run_id, or its first characters (at least {_MIN_ID_LENGTH})")
     parser.add_argument(
         # With a default, so that argparse does not count it among the required arguments.
@@ -60,10 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="paths.data=DIR, paths.artifacts=DIR: other paths; backend.device=cpu|cuda|mps (default: the row's device); "
         "plugins=[PACKAGE]: packages of your own that the jobs may name",
     )  # fmt: skip
+    add_plugins(parser)
     parser.epilog = examples(
         "sap-sweep rerun results/demo 51565bf676c424b3",
         "sap-sweep rerun results/demo 51565bf6 backend.device=cpu paths.artifacts=/scratch/artifacts",
-        note="Exit code 1: a column differs. `sap-report STORE export rows.csv` lists all run ids.",
+        note="Exit code 1: a column differs. `sap-report STORE export --output rows.csv` lists all run ids.",
     )
 
 
@@ -121,7 +122,7 @@ def find(jobs: Mapping[str, Job], run_id: str, store: Path) -> tuple[Job, str]:
             f"{len(found)} runs of {store} begin with '{run_id}'; give more characters of the id (at least {_MIN_ID_LENGTH}), "
             f"for example {found[0][1]}"
         )
-    raise UserError(f"{store} has no run '{run_id}'; `sap-report {store} export rows.csv` lists all run ids in the column run_id")
+    raise UserError(f"{store} has no run '{run_id}'; `sap-report {store} export --output rows.csv` lists all run ids in the column run_id")
 
 
 def rerun_job(job: Job, jobs: Mapping[str, Job], paths: SweepPaths, device: str) -> tuple[list[Row], str]:

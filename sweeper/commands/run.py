@@ -1,4 +1,4 @@
-"""`sap-sweep KEY=VALUE ...`, the command without a name: composes, plans and runs a sweep.
+"""`sap-sweep run KEY=VALUE ...`, also without the word run: composes, plans and runs a sweep.
 
 Imports inside functions keep torch, Ray and Hydra out of commands that do not need them: a sweep that is already complete answers without
 torch, and a dry run without Ray.
@@ -19,7 +19,7 @@ from sap_core import machine
 from sap_core.checksum import is_intact
 from sap_core.command_line import home_expanded
 from sap_core.errors import UserError
-from sweeper.commands.common import add_overrides, hydra_arguments
+from sweeper.commands.common import add_overrides, examples, hydra_arguments
 from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.monitor.report import report, summary
 from sweeper.monitor.stages import stage
@@ -41,7 +41,15 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_overrides(parser, "experiment=NAME, and any override of a configuration key")
+    add_overrides(parser, "experiment=NAME, and any override of a configuration key (docs/config.md)")
+    parser.epilog = examples(
+        "sap-sweep run experiment=demo",
+        "sap-sweep run experiment=table1 dry_run=true",
+        "sap-sweep run experiment=table1 debug=smoke",
+        "sap-sweep run experiment=demo 'methods=[sap]' trainer.epochs=2 'seeds=[1]' name=short",
+        note="The word run may be left out: sap-sweep experiment=demo. Options of Hydra: --cfg job prints the composed configuration, and "
+        "sap-sweep experiment=demo --help every key. Exit code: 0 done, 1 a job failed, 2 the command line or a file is invalid.",
+    )
 
 
 GIVEN = "trainers.pretrained.Pretrained"

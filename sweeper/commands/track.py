@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from sap_core.errors import UserError
-from sweeper.commands.common import examples, key_values, store_folder
+from sweeper.commands.common import add_store, examples, key_values, store_folder
 from sweeper.config.schema import TrackingConfig
 from sweeper.monitor.wandb_mirror import SUMMARY, folder_of, mirror, mirrored
 from sweeper.store.config_file import read_config
@@ -18,7 +18,7 @@ _KEYS = tuple(item.name for item in fields(TrackingConfig) if item.name != "name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/demo")
+    add_store(parser)
     parser.add_argument(
         "settings", nargs="*", default=[], metavar="KEY=VALUE",
         help="project=NAME, entity=TEAM, mode=offline|online, timeout_seconds=N per job (default: the sweep's configuration)",

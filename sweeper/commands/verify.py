@@ -19,10 +19,11 @@ from pathlib import Path
 from analysis.store.index import jobs_in
 from analysis.store.parquet import UNREADABLE, read_file
 from sap_core.checksum import MERGED, Checksum, checksum, is_intact
+from sap_core.completion import similar_store
 from sap_core.errors import UserError
 from sap_core.files import DAMAGED, load_json
 from sap_core.records import Planned, Point, Row, Timing
-from sweeper.commands.common import artifacts_beside, examples, key_values
+from sweeper.commands.common import add_store, artifacts_beside, examples, key_values
 from sweeper.jobs.job import Job, artifact, read_jobs
 from sweeper.jobs.stored_artifacts import ARTIFACT_FILES, damage_of
 from sweeper.plan.bundle import FOLDER, read_bundle
@@ -34,7 +35,7 @@ _MAX_NAMED = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/table1")
+    add_store(parser)
     parser.add_argument(
         # With a default, so that argparse does not count it among the required arguments.
         "keys", nargs="*", default=[], metavar="KEY=VALUE",
@@ -55,7 +56,10 @@ def run(options: argparse.Namespace) -> int:
     """
     store = Path(options.store)
     if not any((store / name).exists() for name in ("plan.parquet", "jobs.jsonl", "rows")):
-        raise UserError(f"'{store}' is not a store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
+        raise UserError(
+            f"'{store}' is not a store: it has no plan.parquet{similar_store(store)}; "
+            "give the results folder of a sweep, such as results/demo"
+        )
     keys = key_values(options.keys, ("paths.artifacts",), "sap-sweep verify")
     artifacts = Path(keys["paths.artifacts"]) if "paths.artifacts" in keys else artifacts_beside(store)
     found = inspect(store, artifacts, _on_terminal)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 
 from sap_core.command_line import home_expanded, shell_word
 from sap_core.errors import UserError, unknown
 from sap_core.location import user_folder
+from sap_core.yaml_files import read_text
 
 SUFFIX = ".yaml"
+
+MAIN_GROUPS = ("experiment", "dataset", "noise", "model", "trainer", "pruner", "method")
+"""The groups that are listed first; the others follow by name."""
 
 _ASYNCHRONOUS = ("asha", "hyperband", "bohb")
 """Searches that stop trials by the results of others at that time, so that results would depend on the speed of the jobs."""
@@ -94,3 +100,44 @@ def unknown_choice(group: str, name: object, allowed: Sequence[str], folders: Se
                     f"rename it: mv {shell_word(str(path))} {shell_word(str(new))}"
                 )
     return unknown(group, name, allowed, where)
+
+
+def described_choices(folders: Sequence[Path] = ()) -> dict[str, dict[str, str]]:
+    """Group -> choice -> description.
+
+    As in Hydra's search path, a shipped file takes precedence over one of the same name in `folders`, and the user's own cluster files over
+    all others.
+    """
+    found: dict[str, dict[str, str]] = {"cluster": {path.stem: _description(path) for path in choices(user_clusters())}}
+    # Without Hydra, which takes longer to import than the list to print.
+    for group, path in chain.from_iterable(map(_entries, (shipped_folder(), *folders))):
+        # The first root wins, as in Hydra's search path.
+        found.setdefault(group, {}).setdefault(path.stem, _description(path))
+    groups = [*(group for group in MAIN_GROUPS if group in found), *sorted(set(found) - set(MAIN_GROUPS))]
+    return {group: dict(sorted(found[group].items())) for group in groups}
+
+
+def first_line(text: str) -> str:
+    """The first comment line of a YAML file, without `#`; Hydra's `@package` directive is skipped. "" if there is none."""
+    # The description is the file's own first comment, so the list cannot go out of date.
+    for line in text.splitlines():
+        comment = line.removeprefix("#").strip()
+        if line.startswith("#") and comment and not comment.startswith("@package"):
+            return comment
+        if line.strip() and not line.startswith("#"):
+            break
+    return ""
+
+
+def _entries(root: Path) -> Iterator[tuple[str, Path]]:
+    """(group, YAML file) of every choice below a configuration folder."""
+    for group in root.iterdir():
+        if group.is_dir() and not group.name.startswith("."):
+            yield from ((group.name, path) for path in choices(group))
+
+
+def _description(path: Path) -> str:
+    # A file with a mistake is still a choice; whoever chooses it is told what is wrong.
+    with suppress(UserError):
+        return first_line(read_text(path))
+    return "(cannot be read)"

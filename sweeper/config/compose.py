@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -41,6 +42,7 @@ from sweeper.config.hydra_errors import sentence
 from sweeper.config.hydra_source import written_numbers
 from sweeper.config.multirun import cross
 from sweeper.config.override_text import override_text, written_scalars
+from sweeper.config.packages import find_plugins
 from sweeper.config.preset import Preset
 from sweeper.config.schema import (
     CELL_GROUPS,
@@ -80,6 +82,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     with hydra_ready(config_dirs):
         # Everything below raises a UserError before Hydra composes, because Hydra's errors do not name the allowed values.
         overrides = parse_overrides(given)
+        _refuse_method_group(overrides, config_dirs)
         crossed = cross(given, overrides, multirun, config_dirs)
         every = list({line.input_line: line for line in itertools.chain(crossed.fixed, *crossed.combinations)}.values())
         check_groups(every, config_dirs)
@@ -96,6 +99,8 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         general = [override for override in shared if root_of(override.key_or_group) not in CELL_GROUPS]
         # One composition without any cell's choices gives all keys that are the same for every cell.
         base = compose_checked(general, config_dirs)
+        # First of all, because everything below may name their classes.
+        base.plugins = list(find_plugins(base.plugins))
         # Composing all methods is a quarter of a cell's work, so it is done once if no method depends on the cell.
         methods = _methods_use_no_cell_keys(base)
         entries = _entries(base, {override.key_or_group: override.value() for override in every}, config_dirs)
@@ -161,6 +166,22 @@ def _recorded(cell: Mapping[str, Any]) -> dict[str, Any]:
     """A composed cell as config.yaml records it."""
     own = {"keep_fraction": cell["_cell"].get("keep_fraction"), "warmup": cell.get("_warmup")}
     return own | {group: cell[group] for group in CELL_GROUPS}
+
+
+def _refuse_method_group(overrides: Sequence[Override], config_dirs: Sequence[Path]) -> None:
+    """Refuse `method=NAME`: a sweep has several methods, and Hydra's message would suggest keys that cannot be set."""
+    for override in overrides:
+        if override.key_or_group != "method" or override.is_delete():
+            continue
+        text = override.get_value_element_as_str().strip("[]")
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        allowed = options("method", config_dirs)
+        for name in names:
+            if name.partition("@")[0] not in allowed:
+                where = "method= (write 'methods=[NAME]')"
+                raise unknown_choice("method", name.partition("@")[0], allowed, config_dirs, where)
+        listed = f"'methods=[{','.join(names) or 'sap'}]'"
+        raise UserError(f"'{override.input_line}' chooses no method, because a sweep has a list of them; write {listed}")
 
 
 def _methods_use_no_cell_keys(base: DictConfig) -> bool:

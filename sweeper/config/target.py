@@ -45,7 +45,11 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
     try:
         found = locate(target)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{where}._target_={target} cannot be imported ({error}); give the dotted path of a class") from error
+        top = target.split(".")[0]
+        # The package itself is not on Python's path.
+        absent = top in plugins and isinstance(error, ModuleNotFoundError) and error.name == top
+        remedy = f"name the folder of the package, as in plugins=[/path/to/{top}]" if absent else "give the dotted path of a class"
+        raise UserError(f"{where}._target_={target} cannot be imported ({error}); {remedy}") from error
     except Exception as error:  # importing runs the module of a user, which may raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         # Components are compared and hashed, so theirs are frozen, and a subclass has to repeat it.

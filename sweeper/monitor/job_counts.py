@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from analysis.store.job_counts import Counts, count_jobs, total
+from sap_core.completion import similar_store
 from sap_core.errors import UserError
 from sap_core.records import Planned
 from sweeper.store.store import MAX_ATTEMPTS, Store
@@ -45,7 +46,8 @@ def sweep_counts(store: Store) -> SweepCounts:
         plan = read_file(store.plan, Planned, frozenset({"job_id", "job_type", "forecast_flops"})).to_pydict()
     except FileNotFoundError as error:
         raise UserError(
-            f"{store.root} is not a store: it has no {store.plan.name}; give the results folder of a sweep, such as results/demo"
+            f"{store.root} is not a store: it has no {store.plan.name}{similar_store(store.root)}; "
+            "give the results folder of a sweep, such as results/demo"
         ) from error
     except UNREADABLE as error:
         raise UserError(f"the plan {store.plan} cannot be read ({error}); start the sweep again, which writes it anew") from error

@@ -1,6 +1,6 @@
 """Reads and writes job bundles: a sweep's jobs and plan in one file, for machines without Ray, Hydra or a network.
 
-sap-sweep experiment=NAME export=FILE                        writes FILE: a header, one line per job, one per planned row
+sap-sweep export experiment=NAME --output FILE               writes FILE: a header, one line per job, one per planned row
 python -m sweeper.execute FILE --data DIR --store DIR        runs it, and copies it to DIR/bundles
 sap-sweep import DIR                                         imports rows and checkpoints into a store
 """
@@ -91,7 +91,7 @@ def read_bundle(path: Path, plugins: Sequence[str] = ()) -> Bundle:
     Raises:
         UserError: the file does not exist, is not a bundle, has another format version, is incomplete, or contains what a bundle may not.
     """
-    remedy = "write it again with sap-sweep experiment=NAME export=FILE"
+    remedy = "write it again with sap-sweep export experiment=NAME --output FILE"
     if path.exists() and not path.is_file():
         raise UserError(f"the bundle {path} is no regular file; {remedy}")
     try:

@@ -194,12 +194,14 @@ def _folder(path: str) -> Path:
 
 
 def _without_folders(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The arguments without `paths.*`, and `--config-dir` without its folder: a store may be moved, so it contains no path."""
+    """The arguments without `paths.*`, `--config-dir` without its folder, and plug-ins by name: a store may move."""
     kept: list[str] = []
     for argument in arguments:
         # The folder that follows the option is a path, too.
         if kept and kept[-1] == CONFIG_DIR and "=" not in argument and not argument.startswith("-"):
             continue
+        if argument.startswith("plugins=") and "{" not in argument:
+            argument = f"plugins=[{','.join(parse_plugins(argument.removeprefix('plugins=')))}]"
         if not argument.startswith("paths."):
             kept.append(CONFIG_DIR if argument.startswith(("--config-dir", "-cd")) else argument)
     return tuple(kept)

@@ -82,7 +82,7 @@ def report(store: Path, config: Config, repeats: int, method: str | None, out: P
     """
     search_config = config.search
     if search_config.is_grid:
-        raise UserError("replay needs a search other than the grid, as in sap-sweep replay results/demo search=random repeats=1000")
+        raise UserError("replay needs a search other than the grid, as in sap-sweep replay results/demo search=random --repeats 1000")
     entry = None if search_config.sampler is None else check_sampler(search_config.sampler, search_config.settings, config.plugins)
     results = load([store])
     tables, all_lines = [], []

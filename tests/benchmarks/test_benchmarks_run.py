@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main(" in path.read_text())
+BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py") if "def main(" in path.read_text())
 
 
 def test_there_are_benchmarks():
@@ -36,6 +36,12 @@ def test_trivial_jobs_go_through_ray_exactly_once():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("60 jobs, 2 workers: start ")
     assert done.stdout.endswith("all rows stored once\n")
+
+
+def test_the_list_has_one_line_on_each():
+    done = subprocess.run([sys.executable, "-m", "benchmarks"], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
+    listed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  "))
+    assert sorted(listed) == BENCHMARKS
 
 
 def test_the_table_names_every_benchmark():

@@ -130,6 +130,15 @@ def test_tune_equals_trying_every_alpha(grid):
     assert found.unmodified == accuracy(model, x, y) < 1
     assert found.alpha == max(grid, key=lambda alpha: (expected[alpha], alpha))
     assert accuracy(found.model, x, y) == max(expected.values()) == 1
+    assert (
+        str(found)
+        == repr(found)
+        == (
+            f"SAP with alpha={found.alpha:g} has validation accuracy 100.00 %; result.model is the corrected network.\n"
+            f"Unmodified network: validation accuracy {100 * found.unmodified:.2f} %.\n"
+            f"Tried: {len(grid)} alphas from 1 to {max(grid):g}; result.scores has the accuracy of each."
+        )
+    )
 
 
 def test_tune_keeps_the_unmodified_network_on_ties():
@@ -139,6 +148,8 @@ def test_tune_keeps_the_unmodified_network_on_ties():
     found = sap_tune(model, x, x, y, [30000.0, 1.0])
     assert found.alpha is None
     assert found.model is model
+    assert str(found).startswith("No alpha is better than the unmodified network (alpha=")
+    assert str(found).count("\n") == 2
     with pytest.raises(UserError, match="no alphas"):
         sap_tune(model, x, x, y, [])
     for few in (y[:29], y[:0]):

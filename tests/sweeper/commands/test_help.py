@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sap_core.command_line import Parser
 from sweeper.__main__ import main
-from sweeper.commands import COMMANDS, command
+from sweeper.commands import COMMANDS, parser, parsers
 
 HOME = Path(__file__).parents[3]
 DEMO = HOME / "examples/demo"
@@ -37,7 +36,7 @@ for line in lines:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_shows_usage_arguments_and_examples(capsys, name):
-    for words in ([name, "--help"], [name, "-h"], [name, "results/demo", "--help"]):
+    for words in ([name, "results/demo", "--help"], [name, "-h"], ["help", name], [name, "--help"]):
         assert main(words) == 0
         printed = capsys.readouterr()
         assert printed.err == ""
@@ -47,10 +46,36 @@ def test_help_shows_usage_arguments_and_examples(capsys, name):
     assert arguments is not None
     lines = re.findall(rf"^  (sap-sweep {name}\b.*)$", printed.out, re.M)
     assert lines
-    parser = Parser(f"sap-sweep {name}", "")
-    command(name).add_arguments(parser)
     for line in lines:
-        parser.parse_intermixed_args(shlex.split(line)[2:])
+        parser(name).parse_intermixed_args(shlex.split(line)[2:])
+
+
+def test_the_parsers_are_those_of_the_commands():
+    assert list(parsers()) == list(COMMANDS)
+    assert all(found.description for found in parsers().values())
+
+
+def test_run_is_the_default_command(monkeypatch, capsys):
+    monkeypatch.setattr("sweeper.commands.run.run", lambda options: print(options.overrides, options.config_dir) or 0)
+    given = ["experiment=demo", "--config-dir", "conf", "seeds=[1]", "--plugins", "a,b"]
+    assert main(given) == 0
+    assert main(["run", *given]) == 0
+    one, other = capsys.readouterr().out.splitlines()
+    assert one == other == "['experiment=demo', 'seeds=[1]', 'plugins=[a,b]'] [PosixPath('conf')]"
+
+
+def test_export_is_the_key_of_the_sweep(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sweeper.commands.export.run_sweep", lambda options: print(options.overrides) or 0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "experiment=demo", "-o", "a b.jsonl"]) == 0
+    assert capsys.readouterr().out == f"['experiment=demo', \"export='{tmp_path}/a b.jsonl'\"]\n"
+    for words, said in (
+        (["experiment=demo"], "needs the file to write"),
+        (["experiment=demo", "export=x", "-o", "y"], "names its file with --output FILE"),
+        (["-o", "y"], "needs the arguments of a sweep"),
+    ):
+        assert main(["export", *words]) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -62,16 +87,50 @@ def test_an_unknown_option_is_one_sentence(capsys, name):
         "compact": ["store"],
         "replay": ["store"],
         "convert": ["a", "b"],
+        "completion": ["bash"],
     }.get(name, [])
     assert main([name, *words, "--colour"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == f"error: unrecognized arguments: --colour; sap-sweep {name} --help lists its arguments\n"
+    allowed = ", ".join(parser(name).option_names())
+    if name == "run":
+        # Hydra's options are allowed as well.
+        assert printed.err.startswith("error: unknown option '--colour' in sap-sweep run; allowed: --config-dir, --plugins, --help, ")
+        return
+    near = " (did you mean '--follow'?)" if name == "track" else ""
+    said = f"unknown option '--colour' in sap-sweep {name}{near}; allowed: {allowed}; sap-sweep {name} --help explains them"
+    assert printed.err == f"error: {said}\n"
 
 
-def test_a_mistyped_command_is_named(capsys):
-    assert main(["chekc", "method=sap"]) == 2
-    assert capsys.readouterr().err.startswith("error: unknown command 'chekc' in sap-sweep (did you mean 'check'?); allowed: list, check")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["chekc", "method=sap"], "unknown command 'chekc' in sap-sweep (did you mean 'check'?); allowed: run, list, check"),
+        (["lst"], "(did you mean 'list'?)"),
+        (["lst", "--help"], "(did you mean 'list'?)"),
+        (["rnu", "experiment=demo"], "(did you mean 'run'?)"),
+        (["dmeo"], "to run the experiment demo, write sap-sweep experiment=demo"),
+        (["run"], "sap-sweep run needs KEY=VALUE, as in sap-sweep run experiment=demo"),
+        (["experiment=demo", "results/demo", "--help"], "cannot read the argument 'results/demo'; write key=value"),
+        (["experiment"], "'experiment' has no value; write experiment=NAME, and sap-sweep list experiment lists the names"),
+        (["noise=none", "list"], "the command comes first: sap-sweep list noise=none"),
+        (["list", "metod"], "(did you mean 'method'?)"),
+        (["completion", "bsh"], "unknown value 'bsh' in SHELL (did you mean 'bash'?)"),
+        (["prepare", "experiment=demo", "--donwload"], "unknown option '--donwload' in sap-sweep prepare (did you mean '--download'?)"),
+        (["experiment=demo", "--conifg-dir", "x"], "(did you mean '--config-dir'?)"),
+        (["experiment=demo", "method=scurb"], "(did you mean 'scrub'?)"),
+        (["experiment=demo", "method=scrub"], "a sweep has a list of them; write 'methods=[scrub]'"),
+        (["compact", str(DEMO)[:-1]], f"(did you mean '{DEMO}'?)"),
+        (["verify", str(DEMO.parent)], f"(did you mean '{DEMO}'?)"),
+        (["experiment=demo", "--plugins"], "--plugins has no value"),
+        (["experiment=demo", "plugins=[a]", "--plugins", "b"], "--plugins and plugins= are the same"),
+    ],
+)
+def test_mistakes_are_one_sentence_with_a_suggestion(capsys, words, said):
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from sweeper.__main__ import main
-from sweeper.commands.list_components import choices, first_line
+from sweeper.config.choices import described_choices, first_line
 
 HOME = Path(__file__).parents[3]
 LONGEST = 110
-EVERY = [(group, name, line) for group, names in choices([HOME / "examples/conf"]).items() for name, line in names.items()]
+EVERY = [(group, name, line) for group, names in described_choices([HOME / "examples/conf"]).items() for name, line in names.items()]
 
 
 def test_every_choice_is_described_in_one_line():
@@ -49,7 +49,7 @@ def run(capsys, *words):
 def test_a_group_is_listed_alone(capsys):
     code, out, _ = run(capsys, "method")
     assert code == 0
-    assert out.startswith("method\n")
+    assert out.startswith("method: corrective methods")
     assert "\n  scrub " in out
     assert "\ndataset" not in out
 

@@ -97,7 +97,7 @@ def test_finding_a_run(make_job, tmp_path):
         (["STORE"], "the following arguments are required: RUN_ID"),
         (["nowhere", "x"], "'nowhere' is not a store: it has no plan.parquet"),
         (["STORE", "x", "path.data=d"], "unknown key 'path.data' in sap-sweep rerun (did you mean 'paths.data'?)"),
-        (["STORE", "x", "--device"], "unrecognized arguments: --device"),
+        (["STORE", "x", "--device"], "unknown option '--device' in sap-sweep rerun"),
         (["STORE", "x"], "has no run 'x'"),
     ],
 )

@@ -50,13 +50,13 @@ def run(capsys, *words):
         (["experiment=demo", "cluster=exampel"], "unknown cluster 'exampel' (did you mean 'example'?); allowed: example"),
         (["experiment=demo", "hydra/launcher=joblib"], "'hydra/launcher=joblib' has no effect: Hydra only composes the configuration here"),
         (["experiment=demo", "hydra.run.dir=x"], "'hydra.run.dir=x' has no effect"),
-        (["experiment=demo", "--verbose"], "unknown option '--verbose'; options: --help, -h,"),
+        (["experiment=demo", "--verbose"], "unknown option '--verbose' in sap-sweep run; allowed: --config-dir, --plugins, --help"),
         (
             ["experiment=demo", "--config-name=x"],
             "Hydra's option --config-name does not apply to sap-sweep: conf/config.yaml is the root of every sweep",
         ),
         (["experiment=demo", "--config-dir", "/none"], "--config-dir /none is not a folder"),
-        (["demo"], "unknown command 'demo' in sap-sweep; allowed: list, check, own, classes, prepare"),
+        (["demo"], "unknown command 'demo' in sap-sweep; to run the experiment demo, write sap-sweep experiment=demo"),
         (["experiment=demo", "demo"], "cannot read the argument 'demo'; write key=value"),
         (["experiment=demo", "trainer.epoch=3", "--cfg", "job"], "unknown key 'epoch' in trainer"),
         (["experiment=demo", "trainer.epoch=3", "--help"], "unknown key 'epoch' in trainer"),
@@ -127,10 +127,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, tmp_path, places):
 
 
 def test_without_arguments_and_for_help_it_prints_the_usage(capsys):
-    for words in ([], ["--help"], ["-h"]):
+    for words in ([], ["--help"], ["-h"], ["help"]):
         code, out, err = run(capsys, *words)
         assert (code, err) == (0, "")
-        assert out.startswith("usage: sap-sweep KEY=VALUE")
+        assert out.startswith("usage: sap-sweep [run] KEY=VALUE")
         assert "sap-sweep experiment=demo" in out
 
 

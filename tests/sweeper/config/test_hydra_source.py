@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from sap_core.errors import UserError
 from sap_core.yaml_files import read_yaml
-from sweeper.commands.list_components import choices as listed
+from sweeper.config.choices import described_choices as listed
 from sweeper.config.choices import shipped_folder
 from sweeper.config.compose import compose_all
 

@@ -100,7 +100,7 @@ def test_a_bundle_is_plain_json_and_read_as_it_was_written(place, tmp_path):
 def test_a_cut_bundle_is_refused(place, tmp_path, lines):
     cut = tmp_path / "cut.jsonl"
     cut.write_text("".join((place / "bundle.jsonl").read_text().splitlines(keepends=True)[:lines]))
-    with pytest.raises(UserError, match=r"copy it again, or write it again with sap-sweep experiment=NAME export=FILE"):
+    with pytest.raises(UserError, match=r"copy it again, or write it again with sap-sweep export experiment=NAME --output FILE"):
         read_bundle(cut)
 
 

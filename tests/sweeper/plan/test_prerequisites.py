@@ -192,7 +192,7 @@ def test_human_labels_are_a_thing_of_their_own(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--fetch"], "unrecognized arguments: --fetch; sap-sweep prepare --help lists its arguments"),
+        (["--fetch"], "unknown option '--fetch' in sap-sweep prepare"),
         (["--from", "webvison=/x"], "unknown data set 'webvison' in --from NAME=DIR (did you mean 'webvision'?)"),
         (["--from", "imagenet"], "--from imagenet has no folder"),
         ([], "no experiment is chosen"),

@@ -44,4 +44,4 @@ def test_mistakes_end_with_exit_code_2_and_one_line(tmp_path, capsys):
     assert main(["none.jsonl", *folders, "--idle", "3"]) == 2  # no abbreviation of --idle-timeout
     said = capsys.readouterr().err
     assert said.count("error: ") == said.count("\n") == 2
-    assert "unrecognized arguments: --idle 3" in said
+    assert "unknown option '--idle' in python -m sweeper.execute (did you mean '--idle-timeout'?)" in said

@@ -103,7 +103,7 @@ def test_sweeps_print_the_table_by_sap_report(searched, tmp_path):
 
 def test_the_command_prints_and_writes(searched, tmp_path, capsys):
     store = str(searched.store.root)
-    assert main(["replay", store, "search=random", "repeats=50", f"out={tmp_path}/r.json"]) == 0
+    assert main(["replay", store, "search=random", "--repeats", "50", "-o", f"{tmp_path}/r.json"]) == 0
     said = capsys.readouterr().out
     assert "random replayed on the complete grid of Finetune (grid) (9 settings)" in said
     assert "The complete grid of SAP (alpha16), 3 settings, selects" in said
@@ -130,7 +130,8 @@ def test_the_command_prints_and_writes(searched, tmp_path, capsys):
     ("words", "said"),
     [
         (["search=grid"], "replay needs a search other than the grid"),
-        (["search=random", "repeats=many"], "repeats=many is not an integer"),
+        (["search=random", "repeats=many"], "--repeats many is not an integer"),
+        (["search=random", "repeats=3", "--repeats", "4"], "repeats= and --repeats are the same; give --repeats alone"),
         (["search=random", "repeats=0"], "replay.repeats=0 is too small"),
         (["search=random", "method=scrub"], "unknown method 'scrub' in replay"),
         (["search=successive_halving", "method=sap"], "of which the grid of SAP (alpha16) does not list two values"),
