@@ -28,6 +28,7 @@ from sap_core.data.source import named_classes
 from sap_core.errors import StorageError
 from sap_core.files import load_json, storing
 from sap_core.records import Row
+from sap_core.text import one_line
 from sweeper.jobs.context import JobContext
 from sweeper.jobs.job import Job, SweepPaths
 from sweeper.jobs.job_types import recompute_setting
@@ -177,7 +178,7 @@ def _store_network(search: FinishedSearch, folder: Path, jobs: dict[str, Job], p
     except (StorageError, Stopped):
         raise
     except Exception as error:
-        print(f"{name}: its network cannot be computed ({type(error).__name__}: {error})", file=sys.stderr)
+        print(one_line(f"{name}: its network cannot be computed ({type(error).__name__}: {error})"), file=sys.stderr)
         return False
     found, wanted = scores.get(search.column), _score(row, search.column)
     # A network whose score is not the row's would be published under numbers that it does not have.

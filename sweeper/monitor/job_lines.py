@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sap_core.text import one_line
 from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workload
 from sweeper.jobs.job import Job, Result
 
@@ -23,7 +24,8 @@ def result_line(job: Job, result: Result) -> str:
 def error_suffix(result: Result) -> str:
     """The error type and message, or the note, to be appended to `result_line`; "" if there is neither."""
     note = f"; note: {result.note}" if result.note else ""
-    return f"; {result.error_type}: {result.error}{note}" if result.error else note
+    # A message may repeat what a file contains, and a terminal obeys control characters.
+    return one_line(f"; {result.error_type}: {result.error}{note}" if result.error else note)
 
 
 def format_duration(seconds: float | None) -> str:

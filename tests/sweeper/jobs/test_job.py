@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import pytest
 
-from sap_core.errors import UserError
+from sap_core.errors import DamagedFile, UserError
 from sap_core.records import Row
 from sweeper.jobs.job import Job, read_jobs, write_jobs
+from sweeper.plan.bundle import is_bundle
 
 
 def test_every_planned_job_survives_json(plan_of):
@@ -52,3 +54,17 @@ def test_a_row_contains_the_columns_of_the_plan(plan_of):
             assert row.val_noisy_acc == 0.5
             assert json.loads(row.settings).keys() == run.settings.keys()
     assert {item.name for item in dataclasses.fields(Row)} >= set(job.labels)
+
+
+def test_a_bundle_without_its_first_lines_is_not_read_as_jobs(tmp_path):
+    path = tmp_path / "b.jsonl"
+    path.write_text('{"planned": {}}\n')
+    with pytest.raises(DamagedFile, match="is a bundle without its first lines"):
+        list(read_jobs(path, None))
+
+
+def test_a_pipe_is_no_job_file_and_no_bundle(tmp_path):
+    os.mkfifo(tmp_path / "b.jsonl")
+    assert not is_bundle(tmp_path / "b.jsonl")
+    with pytest.raises(UserError, match="is no regular file"):
+        list(read_jobs(tmp_path / "b.jsonl", None))

@@ -6,7 +6,7 @@ import pytest
 
 from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.jobs.job import Result
-from sweeper.monitor.job_lines import WorkerLog, format_duration
+from sweeper.monitor.job_lines import WorkerLog, error_suffix, format_duration
 
 
 def test_a_line_contains_counts_best_score_and_eta(make_job):
@@ -26,6 +26,13 @@ def test_a_line_contains_counts_best_score_and_eta(make_job):
     assert line == "[2/3] bb tune sap@alpha16 seed 1: ok, 4 rows, 20.0 s; best sap 0.7500; ETA 0:40"
     line = worker_log.line(jobs[2], Result("cc", "failed", 4, 4, 0.1, "no file '/data'", "error", {"sap": 0.7}), [])
     assert line == "[3/3] cc tune sap@alpha16 seed 1: failed, 4 rows, 0.1 s; best sap 0.7500; error: no file '/data'; ETA 0:00"
+
+
+def test_a_message_sends_nothing_to_the_terminal(make_job):
+    job = make_job("aa")
+    result = Result("aa", "failed", 4, 4, 0.1, "no file '\x1b]0;title\x07\n[red]'", "error", note="\x1b[2J")
+    assert error_suffix(result) == "; error: no file '\\x1b]0;title\\x07 [red]'; note: \\x1b[2J"
+    assert WorkerLog([job], RuntimeEstimator()).line(job, result, []).isprintable()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "?"), (0.4, "0:00"), (61, "1:01"), (3661, "1:01:01")])
