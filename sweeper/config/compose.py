@@ -84,7 +84,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         # Before the cells are composed and torch is loaded: the most frequent mistake.
         for name in [*raw["methods"], *(name for entry in searches for name in entry.methods)]:
             if name.partition("@")[0] not in raw["method"]:
-                raise unknown("method", name.partition("@")[0], raw["method"], "methods")
+                raise unknown_choice("method", name.partition("@")[0], list(raw["method"]), config_dirs, "methods")
         cache = _Cache(raw["method"] if methods else None)
         # The override lines of a cell come before those of the command line, and Hydra applies the last one.
         cells = [_compose_cell(cell, overrides, config_dirs, cache) for cell in expand_cells(entries)]
