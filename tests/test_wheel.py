@@ -122,6 +122,8 @@ def test_an_own_method_is_tuned_reported_and_rerun_in_an_otherwise_empty_folder(
     (work / "conf" / "method" / "own_refit.yaml").write_text(
         text.replace("examples.refit_head.RefitHead", "mine.refit.Refit").replace("name: refit_head", "name: own_refit")
     )
+    (work / "conf" / "cluster").mkdir()
+    (work / "conf" / "cluster" / "near.yaml").write_text("cpus: 3\n")
     before = {*work.iterdir()}
     site = program("..").resolve()
     files = {path: path.stat().st_mtime_ns for path in site.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
@@ -135,6 +137,8 @@ def test_an_own_method_is_tuned_reported_and_rerun_in_an_otherwise_empty_folder(
     run_id = next(row["run_id"] for row in rows if row["job_type"] == "tune")
     rerun = run(program("sap-sweep"), "rerun", store, run_id, "plugins=[mine]", cwd=work).stdout
     assert f"run {run_id}, own_refit (ridge5), seed 1: equal" in rerun
+    script = run(program("sap-slurm"), "script", "results/own-smoke", "cluster=near", "plugins=[mine]", cwd=work).stdout
+    assert "#SBATCH --cpus-per-task=3\n" in script
     assert "4 of 4 planned rows done" in run(program("sap-report"), "results/own-smoke", "status", cwd=work).stdout
     assert {*work.iterdir()} - before == {work / "results"}
     assert files == {path: path.stat().st_mtime_ns for path in site.rglob("*") if path.is_file() and "__pycache__" not in path.parts}

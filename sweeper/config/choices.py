@@ -85,12 +85,16 @@ def choices(folder: Path) -> Iterator[Path]:
 
 
 def unknown_choice(group: str, name: object, allowed: Sequence[str], folders: Sequence[Path], where: str = "") -> UserError:
-    """The error for a choice that does not exist; it names a file whose ending is the only mistake."""
+    """The error for a choice that does not exist; it names a file whose ending is the only mistake, or whose folder is not given."""
     if group == "search" and str(name).lower() in _ASYNCHRONOUS:
         return UserError(
             f"search={name} is not offered, because which trials it continues depends on the speed of the jobs; "
             "use search=successive_halving, the synchronous form"
         )
+    beside = Path.cwd() / "conf"
+    file = beside / group / f"{name}{SUFFIX}"
+    if beside not in (shipped_folder(), *folders) and file.is_file():
+        return UserError(f"unknown {group} '{name}'; {file} is not read without its folder: add --config-dir conf")
     for folder in folders:
         for path in sorted((folder / group).glob("*")):
             if path.stem == str(name) and path.suffix != SUFFIX and path.suffix.lower() in (SUFFIX, ".yml"):

@@ -23,7 +23,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sap_core.errors import UserError, unknown
+from sap_core.errors import UserError
 from sweeper.config.checked_composition import (
     check_groups,
     check_keys,
@@ -115,7 +115,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         # Before the cells are composed and torch is loaded: the most frequent mistake.
         for name in [*raw["methods"], *(name for entry in searches for name in entry.methods)]:
             if name.partition("@")[0] not in raw["method"]:
-                raise unknown("method", name.partition("@")[0], raw["method"], "methods")
+                raise unknown_choice("method", name.partition("@")[0], list(raw["method"]), config_dirs, "methods")
         cache = Cache(raw["method"] if methods else None, preset)
         # The override lines of a cell come before those of the command line, and Hydra applies the last one.
         composed = [

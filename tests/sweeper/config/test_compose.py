@@ -148,6 +148,19 @@ def test_a_folder_of_ones_own_joins_the_shipped_one(own, written):
     assert composed.config.methods == ["mild", "sap"]
 
 
+def test_a_choice_in_the_folder_conf_beside_the_work_names_the_option_that_reads_it(own, monkeypatch):
+    own.rename(own.with_name("conf"))
+    monkeypatch.chdir(own.parent)
+    for argument, file in (
+        ("methods=[mild]", "method/mild.yaml"),
+        ("experiment=ours", "experiment/ours.yaml"),
+        ("model=thin", "model/thin.yaml"),
+    ):
+        said = refused("experiment=demo", argument) if argument != "experiment=ours" else refused(argument)
+        assert said.endswith(f"{own.parent}/conf/{file} is not read without its folder: add --config-dir conf")
+    assert compose_all(["experiment=ours", "--config-dir", "conf"]).config.name == "ours"
+
+
 def test_messages_include_the_options_of_user_folders(own):
     said = refused("experiment=oars", "-cd", str(own))
     assert "unknown experiment 'oars' (did you mean 'ours'?); allowed: " in said
