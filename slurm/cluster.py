@@ -115,9 +115,7 @@ class Cluster:
     def _match(self, key: str, pattern: re.Pattern[str], allowed: str) -> None:
         value = getattr(self, key)
         if value is not None and not pattern.fullmatch(value):
-            raise UserError(
-                f"cluster {self.name}: {key}={value!r} has characters that are not allowed in a batch script; allowed: {allowed}"
-            )
+            raise UserError(f"cluster {self.name}: {key}={value!r} is not allowed in a batch script; allowed: {allowed}")
 
     def _check_lines(self) -> None:
         check_options(self.sbatch, f"cluster {self.name}")

@@ -6,7 +6,6 @@ node, which needs no cluster file.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -17,9 +16,13 @@ from slurm import array_job, ray_job
 from slurm.array_job import ArrayChunk
 from slurm.batch import Sweep, quoted, same_code
 from slurm.cluster import Cluster
+from slurm.values import CONSTRAINT, MEMORY, PLAIN, TIME
 
-# The values are written unquoted into #SBATCH lines.
-_PLAIN = re.compile(r"[A-Za-z0-9_.,:@%+=/\-]+")
+_FORMS = {
+    "constraint": (CONSTRAINT, "letters, digits and _.,:@%+=/-&|*[]()!"),
+    "memory": (MEMORY, "a number with K, M, G or T, as in 64G"),
+    "time": (TIME, "minutes, H:MM:SS, D-HH:MM:SS or UNLIMITED, as in 1-00:00:00"),
+}
 
 
 def submission_plan(cluster: Cluster, max_array: int | None = None) -> Sequence[ArrayChunk | None]:
@@ -57,10 +60,9 @@ class Request:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, str) and not _PLAIN.fullmatch(value):
-                raise UserError(
-                    f"{item.name}={value!r} has characters that are not allowed in a batch script; allowed: letters, digits and _.,:@%+=/-"
-                )
+            pattern, allowed = _FORMS.get(item.name, (PLAIN, "letters, digits and _.,:@%+=/-"))
+            if isinstance(value, str) and not pattern.fullmatch(value):
+                raise UserError(f"{item.name}={value!r} is not allowed in a batch script; allowed: {allowed}")
 
 
 def parse_request(arguments: Sequence[str]) -> tuple[Request, list[str]]:

@@ -77,9 +77,19 @@ def test_term_is_forwarded_to_the_sweep(tmp_path):
 
 @pytest.mark.parametrize("field", ["job_name", "partition", "account", "qos", "constraint", "memory", "time"])
 def test_unsafe_characters_are_refused(field):
-    for value in ("a b", "a\n#SBATCH --x", "$(id)", "a;b", "`id`", "é", "", "a'b", 'a"b', "a|b", "a>b"):
-        with pytest.raises(UserError, match=f"{field}=.* has characters that are not allowed in a batch script"):
+    for value in ("a b", "a\n#SBATCH --x", "$(id)", "a;b", "`id`", "é", "", "a'b", 'a"b', "a>b"):
+        with pytest.raises(UserError, match=f"{field}=.* is not allowed in a batch script"):
             Request(**{field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), [("time", "1.5h"), ("time", "60m"), ("memory", "1.5G"), ("memory", "64GiB")])
+def test_forms_that_sbatch_does_not_take_are_refused(field, value):
+    with pytest.raises(UserError, match=f"{field}='{value}' is not allowed in a batch script; allowed: .*, as in"):
+        Request(**{field: value})
+
+
+def test_a_constraint_of_two_features_is_allowed():
+    assert "#SBATCH --constraint=a100|h100" in script(Request(constraint="a100|h100"), [], Path("/x"), "python")
 
 
 def test_slurm_keys_are_separated_from_overrides_of_the_sweep():
