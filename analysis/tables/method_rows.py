@@ -24,11 +24,12 @@ class MethodRow:
     space: str | None
     searches: tuple[SearchResult, ...]
     chosen: dict[str, tuple[Choice, ...]]  # rule -> one choice per search
+    unplanned: tuple[int, ...] = ()  # seeds of the cell for which the method was not planned
 
     @property
     def incomplete(self) -> bool:
-        """Whether some planned setting has no row."""
-        return any(search.missing for search in self.searches)
+        """Whether some planned setting has no row, or a seed of the cell has no search: means over other seeds are not comparable."""
+        return bool(self.unplanned) or any(search.missing for search in self.searches)
 
     def scores(self, rule: str, column: str) -> list[float | None]:
         """The value of `column` in each selected row; None where no setting could be selected, or the value is missing."""
@@ -38,7 +39,13 @@ class MethodRow:
 def method_rows(cell: CellResult, rules: Sequence[str]) -> list[MethodRow]:
     """The methods of a cell in the order of the plan, references last."""
     found = [
-        MethodRow(method, space, searches, {rule: tuple(search.choose(rule) for search in searches) for rule in rules})
+        MethodRow(
+            method,
+            space,
+            searches,
+            {rule: tuple(search.choose(rule) for search in searches) for rule in rules},
+            tuple(seed for seed in cell.seeds if seed not in {search.seed for search in searches}),
+        )
         for (method, space), searches in cell.methods.items()
     ]
     # sorted is stable, so the others keep the order of the plan.

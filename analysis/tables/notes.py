@@ -192,6 +192,9 @@ def _incomplete(cell: CellResult, listed: Sequence[MethodRow], rules: Sequence[s
     for row in listed:
         label = method_label(row.method, row.space)
         missing, planned = sum(search.missing for search in row.searches), sum(len(search.planned) for search in row.searches)
+        if row.unplanned:
+            seeds_text = ", ".join(map(str, row.unplanned))
+            found.append(f"{INCOMPLETE_MARK} {label}: not planned for seed {seeds_text}; means are over the other seeds, and not ranked.")
         if missing:
             found.append(f"{INCOMPLETE_MARK} {label}: {missing} of {planned} planned settings have no row; not ranked.")
         for rule in rules:

@@ -26,6 +26,9 @@ def sentence(verdict: Verdict, seeds: str) -> str:
     one, other, family, cells = comparison.one, comparison.other, comparison.family, len(comparison.mean_differences)
     if not cells:
         return f"On {family}, {one} and {other} have no cell in common."
+    if verdict.p is None:
+        difference = number(comparison.mean_difference, 2, sign=True)
+        return f"On {family}, the difference between {one} and {other} cannot be tested with {seeds} (mean difference {difference} points)."
     name = f"Wilcoxon signed-rank test over {cells} cells" if verdict.test == "wilcoxon" else _TESTS[verdict.test]
     ahead = f"; {one} ahead in {comparison.wins} of {cells}, behind in {comparison.losses}" if comparison.over_cells else ""
     difference = number(comparison.mean_difference, 2, sign=True)

@@ -41,6 +41,16 @@ def test_what_was_not_searched_has_no_cost_of_a_search(small):
         assert not any("§" in note for note in made.notes)
 
 
+def test_a_method_on_fewer_seeds_is_marked_and_not_ranked(small):
+    drop = {f"scrub-grid_a-2-{n}" for n in (0, 1)}
+    small.plan = [line for line in small.plan if line.run_id not in drop]
+    small.rows = [row for row in small.rows if row.run_id not in drop]
+    made = table(small)
+    assert cell(made, "SCRUB (grid_a)", "method").marks == "‡"
+    assert {row[place].rank for row in made.rows for place in range(len(row))} == {0}
+    assert "‡ SCRUB (grid_a): not planned for seed 2; means are over the other seeds, and not ranked." in made.notes
+
+
 def test_numbers_by_hand(small):
     made = table(small)
     sap = cell(made, "SAP (alpha16)", "test_val_noisy_percent")

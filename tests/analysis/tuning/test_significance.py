@@ -137,3 +137,13 @@ def test_the_verdict_has_the_direction_of_the_ranks():
 
 def test_p_values_are_formatted():
     assert [p_text(p) for p in (0.0156, 0.0001, 0.00009, None)] == ["p = .016", "p = .0001", "p < .0001", "no p-value"]
+
+
+@pytest.mark.parametrize("values", [(80.0,), (80.0, 80.0)], ids=["one seed", "equal differences"])
+def test_no_verdict_without_a_test(values):
+    one, other = summarise(values), summarise(value - 3 for value in values)
+    pair = CellComparison("cell", one, other, tuple(3.0 for _ in values))
+    (verdict,) = corrected_tests([MethodComparison("Digits", "SAP", "SCRUB", (pair,))]).verdicts
+    assert sentence(verdict, "so few seeds") == (
+        "On Digits, the difference between SAP and SCRUB cannot be tested with so few seeds (mean difference +3.00 points)."
+    )
