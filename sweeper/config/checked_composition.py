@@ -34,7 +34,7 @@ def parse_overrides(lines: Iterator[str] | Sequence[str]) -> list[Override]:
     """Parse arguments KEY=VALUE; several values of a key are left to `sweeper.config.multirun`.
 
     Raises:
-        UserError: an argument is not in Hydra's grammar, or configures Hydra itself.
+        UserError: an argument is not in Hydra's grammar, configures Hydra itself, or adds a group.
     """
     parsed = []
     for line in lines:
@@ -45,6 +45,10 @@ def parse_overrides(lines: Iterator[str] | Sequence[str]) -> list[Override]:
                 f"'{line}' has no effect: Hydra only composes the configuration here; jobs run on backend=ray or backend=local, and "
                 "results go to paths.results=DIR"
             )
+        # As Hydra's examples choose experiments; a group that has a choice already cannot be added, and a package is not chosen here.
+        if is_group(override) and (override.is_add() or override.is_force_add() or override.package):
+            plain = shell_word(f"{override.key_or_group}={line.partition('=')[2]}")
+            raise UserError(f"'{line}': {override.key_or_group} is a group of conf/config.yaml already; write {plain}")
         parsed.append(override)
     return parsed
 

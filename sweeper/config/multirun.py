@@ -70,6 +70,10 @@ def cross(words: Sequence[str], overrides: Sequence[Override], multirun: bool, f
     Raises:
         UserError: a key has several values without --multirun, or has one value in a whole sweep.
     """
+    keys = [override.key_or_group for override in overrides]
+    for override in overrides:
+        if override.is_sweep_override() and keys.count(override.key_or_group) > 1:
+            raise UserError(f"{override.key_or_group} is given twice, once with several values; write one of them")
     fixed: list[Override] = []
     varied: dict[str, list[Override]] = {}
     for word, override in zip(words, overrides, strict=True):

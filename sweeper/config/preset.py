@@ -18,8 +18,9 @@ from sweeper.config.schema import CELL_GROUPS, is_name
 class Preset:
     """The values of a preset; the one without a name has none.
 
-    Values precede the command line and those that a cell sets itself, and replace all others. Those of one group of `cell` apply together
-    or not at all, because a validation share is meant for the number of images beside it.
+    Values precede the command line and those that a cell sets itself. Whole numbers are maxima, so that a smaller experiment stays as it
+    is; other values replace those of the experiment. Those of one group of `cell` apply if its choice has all of them, because a validation
+    share is meant for the number of images beside it.
     """
 
     name: str | None
@@ -58,7 +59,7 @@ class Preset:
             for group, values in self.cell.items()
             if set(values) <= set(config[group])
             for key, value in values.items()
-            if f"{group}.{key}" not in given
+            if f"{group}.{key}" not in given and _replaces(value, config[group][key])
         ]
 
     def method_lines(self, methods: Mapping[str, Any], given: Collection[str]) -> list[str]:
@@ -72,11 +73,17 @@ class Preset:
 
 
 def _leaves(values: Mapping[str, Any], known: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """(key, value) of each value of a nested mapping whose key is also in `known`."""
+    """(key, value) of each value of a nested mapping whose key is also in `known`, and replaces the value there."""
     for key, value in values.items():
         if not isinstance(known, Mapping | DictConfig) or key not in known:
             continue
         if isinstance(value, Mapping):
             yield from _leaves(value, known[key], f"{prefix}.{key}")
-        else:
+        elif _replaces(value, known[key]):
             yield f"{prefix}.{key}", value
+
+
+def _replaces(value: Any, old: Any) -> bool:
+    """Whether a value replaces the experiment's; a whole number does not replace a smaller number."""
+    is_maximum = isinstance(value, int) and isinstance(old, int | float) and not isinstance(old, bool)
+    return not (is_maximum and old <= value)

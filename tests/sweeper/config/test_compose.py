@@ -26,6 +26,8 @@ def refused(*arguments):
         ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: california_housing, cifar10, cifar100,"),
         ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed:"),
         ("backend=null", "'backend=null' leaves backend without a choice; allowed: auto, local, ray"),
+        ("+experiment=demo", "'+experiment=demo': experiment is a group of conf/config.yaml already; write experiment=demo"),
+        ("model@x=vgg11", "model is a group of conf/config.yaml already; write model=vgg11"),
         ("~dataset", "'~dataset' leaves dataset without a choice; allowed: california_housing,"),
         ("trainer.epoch=3", "unknown key 'epoch' in trainer (did you mean 'epochs'?); allowed: name, _target_, epochs,"),
         ("~trainer.epoch", "unknown key 'epoch' in trainer (did you mean 'epochs'?)"),

@@ -90,6 +90,7 @@ def test_the_cells_of_an_experiment_that_the_values_make_equal_are_one():
         (["model=glob(zzz*)"], "'model=glob(zzz*)' matches no choice of model; allowed: cnn9,"),
         (["noise.rate=glob(*)"], "glob() matches choices of a group (dataset, noise,"),
         (["model=resnet18,vgg11bn"], "unknown model 'vgg11bn' (did you mean 'vgg11_bn'?)"),
+        (["noise.rate=0.1", "noise.rate=0.2,0.3"], "noise.rate is given twice, once with several values"),
         (["search=asha,tpe"], "search=asha is not offered"),
         (["plugins=a,b"], "which is one list for the whole sweep; write: sap-sweep experiment=demo 'plugins=[a,b]'"),
         (["name=a,b"], 'start one sweep per value: for name in a b; do sap-sweep experiment=demo name="$name"; done'),

@@ -38,9 +38,11 @@ def test_data_sets_without_a_number_of_images_stay_as_they_are():
     assert ("images" in cell["dataset"], cell["dataset"]["validation"]) == (False, 300)
 
 
-def test_warmup_trainers_are_small_too():
+def test_whole_numbers_are_maxima():
     _, cell = small("experiment=prune4rel_small")
-    assert cell["_warmup"]["epochs"] <= 40
+    assert (cell["trainer"]["epochs"], cell["_warmup"]["epochs"]) == (15, 6)
+    _, cell = small("experiment=demo")
+    assert cell["method"]["sap"]["corrector"]["num_trusted"] == 200
 
 
 def test_without_a_preset_nothing_is_recorded():
