@@ -23,7 +23,13 @@ COMMANDS = (
     "-m sweeper experiment=demo 'methods=[sapp]'",
     "-m sweeper experiment=demo dry_run=true",
     "-m sweeper experiment=table1 dry_run=true",
+    "-m sweeper experiment=demo 'methods=[sap@alpha61]'",
+    "-m analysis examples/demo",
     "-m analysis examples/demo status",
+    "-m analysis examples/demo headline",
+    "-m analysis examples/demo html",
+    "-m analysis examples/demo all --force",
+    "-m analysis examples/demo all",
 )
 """Arguments of the interpreter. Exit code 2 is right for the two mistakes."""
 

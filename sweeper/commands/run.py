@@ -353,7 +353,7 @@ def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in cells)
     backend = composed.config.backend
     print(f"{composed.config.name}: dry run, no job is started")
-    print("\n".join(describe_cells(cells, {number for job in jobs for number in job.cells})), end="\n\n")
+    print("\n".join(describe_cells(cells, jobs)), end="\n\n")
     for line in describe_classes(classes, "`sap-sweep classes` with the same arguments prints all"):
         print(line)
     warn_of_classes(classes)

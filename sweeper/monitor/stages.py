@@ -1,7 +1,7 @@
 """Says on standard error what a command is doing until the progress display starts. Standard library only.
 
-The first line comes within a second, unless the command has ended by then. On a terminal a line is added every five seconds; elsewhere,
-such as in a log, each stage has one line.
+The first line comes within a second, unless the command has ended by then, and others every five seconds. Only a terminal gets them: in a
+log or a pipe a mistake stays one line, and the events of the sweep follow each other without them.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class Stages:
         # Of the last line.
         shown: str | None = None
         at = begun = start
-        if self._ended.wait(FIRST_SECONDS):
+        if not self._stream.isatty() or self._ended.wait(FIRST_SECONDS):
             return
         while not self._ended.wait(_POLL_SECONDS):
             text, now = self.text, time.monotonic()
             if text != shown:
                 shown, at, begun = text, now, now
                 self._print(text)
-            elif self._stream.isatty() and now - at >= REPEAT_SECONDS:
+            elif now - at >= REPEAT_SECONDS:
                 at = now
                 self._print(text and f"{text}: {now - begun:.0f} s")
 

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from analysis.store.labels import counted
 from sweeper.config.component import Component
+from sweeper.jobs.job import Job
 from sweeper.plan.cell import Cell
 
 _TRAINER_SETTINGS = ("epochs", "batch_size", "learning_rate")
 """Settings that are named where a trainer has them; `--cfg job` prints all."""
 
 
-def describe_cells(cells: Sequence[Cell], wanted: Collection[int]) -> list[str]:
+def describe_cells(cells: Sequence[Cell], jobs: Iterable[Job]) -> list[str]:
     """The lines of a dry run.
 
     Args:
         cells: the checked cells.
-        wanted: the numbers of the cells that `only=` leaves.
+        jobs: those that `only=` leaves; cells and methods without a job are left out.
     """
+    wanted: dict[int, set[tuple[str, str]]] = {}
+    for job in jobs:
+        for number in job.cells:
+            wanted.setdefault(number, set()).add((job.labels["method"], job.labels["space"]))
     lines, before = [], ""
-    for number in sorted(wanted):
+    for number, searches in sorted(wanted.items()):
         cell = cells[number]
         lines.append(f"cell {number + 1}: {_baseline(cell)}")
-        methods = ", ".join(_methods(cell)) or "none, only baselines are trained"
+        methods = ", ".join(_methods(cell, searches)) or "none, only baselines are trained"
         # Most experiments run the same methods in every cell.
         lines.append("  methods as above" if methods == before else f"  methods: {methods}")
         before = methods
@@ -56,8 +61,10 @@ def _with_settings(component: Component, names: Collection[str]) -> str:
     return f"{component.name} ({', '.join(shown)})" if shown else component.name
 
 
-def _methods(cell: Cell) -> Iterator[str]:
+def _methods(cell: Cell, wanted: Collection[tuple[str, str]]) -> Iterator[str]:
     for grid in cell.searches:
-        yield f"{grid.name} ({counted(len(grid.settings), 'setting')})"
+        if (grid.method, grid.space) in wanted:
+            yield f"{grid.name} ({counted(len(grid.settings), 'setting')})"
     for sampled in cell.trial_searches:
-        yield f"{sampled.method}@{sampled.space} ({sampled.name}, {counted(sampled.budget, 'trial')}, search seed {sampled.seed})"
+        if (sampled.method, sampled.space) in wanted:
+            yield f"{sampled.method}@{sampled.space} ({sampled.name}, {counted(sampled.budget, 'trial')}, search seed {sampled.seed})"

@@ -120,7 +120,8 @@ def test_an_unreadable_plan_is_written_again(capsys, tmp_path, places):
 def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, tmp_path, places):
     code, out, err = run(capsys, "experiment=demo", "dry_run=true", "only=method=sap,scrub seed=12484", *places)
     assert (code, err) == (0, "")
-    assert out.startswith("demo: dry run, no job is started\n1 cell, 1 seed: 48 jobs, 772 rows\n")
+    assert out.startswith("demo: dry run, no job is started\ncell 1: digits (1097 training, 300 validation, 400 test samples), ")
+    assert "\n1 cell, 1 seed: 48 jobs, 772 rows\n" in out
     assert "675 (675 distinct)" in out
     assert "finetune" not in out
     assert list(tmp_path.iterdir()) == []

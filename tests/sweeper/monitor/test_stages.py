@@ -30,15 +30,16 @@ def until(condition):
     assert condition()
 
 
-def test_each_stage_has_one_line_in_a_log():
-    stream = io.StringIO()
-    with showing_stages(stream):
+def test_each_stage_has_a_line_on_a_terminal_and_none_in_a_log():
+    log, terminal = io.StringIO(), Terminal()
+    with showing_stages(log):
+        stage("one")
+        time.sleep(0.05)
+    with showing_stages(terminal):
         for text in ("one", "two"):
             stage(text)
-            until(lambda text=text: text in stream.getvalue())
-        time.sleep(0.05)
-        stage(None)
-    assert stream.getvalue() == "one ...\ntwo ...\n"
+            until(lambda text=text: text in terminal.getvalue())
+    assert (log.getvalue(), terminal.getvalue()) == ("", "one ...\ntwo ...\n")
 
 
 def test_a_terminal_gets_a_sign_of_life(monkeypatch):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -28,11 +29,14 @@ def test_a_typing_error_is_reported_without_torch(arguments, message, tmp_path):
 
 
 def test_a_dry_run_names_data_noise_network_trainer_and_methods(plan_of):
-    cells = plan_of("experiment=demo").cells
-    assert describe_cells(cells, {0}) == [
+    demo = plan_of("experiment=demo")
+    assert describe_cells(demo.cells, demo.plan.jobs) == [
         "cell 1: digits (1097 training, 300 validation, 400 test samples), noise symmetric (rate=0.25), network perceptron_bn, "
         "trainer sgd (epochs=50, batch_size=64, learning_rate=0.02)",
         "  methods: retrain@only (1 setting), finetune@grid (12 settings), ssd@grid (50 settings), scrub@grid_a (675 settings), "
         "sap@alpha16 (16 settings), sap@alpha16_size5 (80 settings)",
     ]
-    assert describe_cells([*cells, *cells], {0, 1})[3] == "  methods as above"
+    jobs = [replace(job, cells=(0, 1)) for job in demo.plan.jobs]
+    assert describe_cells([*demo.cells, *demo.cells], jobs)[3] == "  methods as above"
+    sap = [job for job in demo.plan.jobs if job.labels["space"] == "alpha16"]
+    assert describe_cells(demo.cells, sap)[1] == "  methods: sap@alpha16 (16 settings)"
