@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from sap_core.command_line import shell_word
 from sap_core.errors import UserError, unknown
 from sweeper.config.choices import unknown_choice
 from sweeper.config.composition import compose_config, options
