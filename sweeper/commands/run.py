@@ -94,6 +94,8 @@ def _run_experiment(composed: Composed) -> int:
     # The key covers the complete plan, so the shortcut does not apply to a part of it; and a network may still have to be saved.
     complete = _complete_plan(store, key) if only is None and config.save_corrected == "none" and not config.retry else None
     if complete is not None:
+        from sweeper.jobs.job import read_jobs
+
         rows, given_up = complete
         print(f"{paths.store}: all {rows} planned rows are stored, nothing to do")
         _print_given_up(given_up)
@@ -101,13 +103,9 @@ def _run_experiment(composed: Composed) -> int:
         with mirroring(config.tracking, paths.store):
             pass
         if config.timing == "exclusive":
-            from sweeper.jobs.job import read_jobs
-
             with store.locked():
                 _measure_exclusively(read_jobs(store.jobs, config.plugins), config, paths)
         _print_results(composed, store)
-        from sweeper.jobs.job import read_jobs
-
         return (1 if given_up else 0) | _print_failed_searches(read_jobs(store.jobs, None), store)
     from sweeper.plan.class_numbers import FILE, describe_classes, read_class_names, warn_of_classes, write_classes
 
