@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sap_core import machine
 from sap_core.checksum import is_intact
 from sap_core.command_line import home_expanded
-from sap_core.errors import UserError
+from sweeper.backends.configured import is_limited_by_cluster, make_backend, num_workers
 from sweeper.commands.common import add_overrides, examples, hydra_arguments
 from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.monitor.report import report, summary
@@ -33,11 +33,10 @@ from sweeper.store.store import MAX_ATTEMPTS, Store
 
 if TYPE_CHECKING:
     from sweeper.config.compose import Composed
-    from sweeper.config.schema import BackendConfig, Config
+    from sweeper.config.schema import Config
     from sweeper.estimate.duration import RuntimeEstimator
     from sweeper.plan.cell import Cell
     from sweeper.plan.plan import Plan
-    from sweeper.scheduling.schedule import Backend
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,8 +84,6 @@ def _run_experiment(composed: Composed) -> int:
     if config.dry_run:
         return _dry_run(composed, only)
     if config.export is not None:
-        if not config.export.strip():
-            raise UserError("export= needs a file, such as export=demo.jsonl; leave it out to run the sweep")
         return _export(composed, only, paths)
     if config.backend.reproducible:
         prepare_reproducible(store, workers_here=config.backend.address is None)
@@ -230,8 +227,8 @@ def _run(
     _print_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
     if line := retraining_message(schedule.recomputed):
         print(line, file=sys.stderr)
-    workers = None if _is_limited_by_cluster(config.backend) else max(1, min(_workers(config.backend), len(pending)))
-    backend = _backend(config.backend, paths, len(pending), workers)
+    workers = None if is_limited_by_cluster(config.backend) else max(1, min(num_workers(config.backend), len(pending)))
+    backend = make_backend(config.backend, paths, len(pending), workers)
     stage(None)
     progress = Progress(pending, total, stored, store.logs / "sweep.log", estimator, workers)
     with machine.signals_as_interrupt(), progress:
@@ -273,64 +270,6 @@ def _print_given_up(jobs: int) -> None:
 def _print_retried(jobs: int) -> None:
     what = "no job has failed" if not jobs else f"{'1 failed job gets' if jobs == 1 else f'{jobs} failed jobs get'} new attempts"
     print(f"retry=failed: {what}", file=sys.stderr)
-
-
-def _backend(settings: BackendConfig, paths: SweepPaths, jobs: int, workers: int | None) -> Backend:
-    """The configured backend; `backend=auto` prints its choice if there are jobs to run."""
-    from sweeper.backends.auto_backend import FallbackBackend, choose_backend, ray_is_installed
-    from sweeper.backends.local_backend import LocalBackend
-
-    def local() -> LocalBackend:
-        return LocalBackend(paths, workers or 1, settings.device, settings.cpu_jobs)
-
-    name, why = choose_backend(settings, jobs, _gpus(settings.device), ray_is_installed())
-    if settings.name == "auto" and jobs:
-        print(f"backend={name} ({why})", file=sys.stderr)
-    if jobs and not settings.address:
-        from sweeper.jobs.run_job import check_device
-
-        # Every worker would end with this sentence in its log, and every job would count as failed.
-        check_device(settings.device)
-    if name == "local":
-        # Ray is not imported for the local backend.
-        return local()
-    from sweeper.backends.ray_backend import RayBackend
-
-    ray = RayBackend(
-        paths, workers, settings.device, settings.address, settings.cpu_jobs, start_seconds=settings.start_seconds
-    )  # fmt: skip
-    # An address is a request for this cluster: its jobs may not fit this machine.
-    return FallbackBackend(ray, local) if settings.name == "auto" and not settings.address else ray
-
-
-def _gpus(device: str) -> int:
-    """Number of GPUs that `backend.device` comprises."""
-    if device != "cuda":
-        return int(device != "cpu")
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _is_limited_by_cluster(settings: BackendConfig) -> bool:
-    """Whether the resources of a Ray cluster limit the number of concurrent jobs, rather than a setting."""
-    return bool(settings.name != "local" and settings.address and settings.workers is None)
-
-
-def _workers(settings: BackendConfig) -> int:
-    """Number of concurrent jobs: `backend.workers`, or else one per core, limited by the GPU shares where all jobs need a GPU."""
-    if settings.workers is not None:
-        return int(settings.workers)
-    cores = max(1, machine.cores() // max(1, settings.threads))
-    if settings.device != "cpu":
-        from sweeper.scheduling.gpu_sharing import jobs_per_device
-
-        # Fractions: several jobs per GPU; whole numbers: several GPUs per job.
-        share, gpus = settings.gpus_per_job or 1.0, _gpus(settings.device)
-        gpu_jobs = gpus * jobs_per_device(share) if share < 1 else int(gpus / share)
-        # Jobs that need no GPU run beside those that do, so then the cores are the limit.
-        return cores if settings.cpu_jobs else max(1, min(cores, gpu_jobs))
-    return cores
 
 
 def _dry_run(composed: Composed, only: JobFilter | None) -> int:
@@ -396,7 +335,7 @@ def _estimator(config: Config, cells: Sequence[Cell], paths: SweepPaths) -> tupl
     from sweeper.estimate.measurements import stores_in
     from sweeper.plan.runtime_forecast import make_estimator
 
-    workers = _workers(config.backend)
+    workers = num_workers(config.backend)
     # Finished jobs of the stores beside this one are measurements, too.
     return make_estimator(config, cells, stores_in(paths.store.parent), workers, machine.cores()), workers
 

@@ -37,6 +37,7 @@ from sweeper.config.checked_composition import (
 from sweeper.config.choices import split_config_dirs, split_multirun, unknown_choice
 from sweeper.config.compose_cell import Cache, compose_cell
 from sweeper.config.composition import hydra_ready, options
+from sweeper.config.entries import expand_cells, expand_searches
 from sweeper.config.experiment_file import check_overridden_groups
 from sweeper.config.hydra_errors import sentence
 from sweeper.config.hydra_source import written_numbers
@@ -51,8 +52,6 @@ from sweeper.config.schema import (
     SearchEntry,
     check_integers,
     check_values,
-    expand_cells,
-    expand_searches,
 )
 from sweeper.config.text_fields import needs_class, restore_texts
 

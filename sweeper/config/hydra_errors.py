@@ -90,6 +90,9 @@ def _reason(cause: BaseException, key: str, in_file: bool) -> str:
     if isinstance(cause, ConfigKeyError) and " not in " in text:
         parent, _, last = key.rpartition(".")
         node = OmegaConf.select(OmegaConf.structured(Config), parent) if parent else OmegaConf.structured(Config)
+        # Such as search.settings, whose keys are those of the sampler.
+        if isinstance(node, DictConfig) and not len(node):
+            return f"there is no key '{last}' in {parent} yet; a new key is added with +{key}=..."
         return str(unknown("key", last, list(node) if isinstance(node, DictConfig) else [], parent))
     if text.endswith("is not in struct"):
         return f"{text}; a new key is added with +{key}=..."

@@ -13,7 +13,7 @@ from sap_core.construct import locate
 from sap_core.records import Planned, Point, Row, Timing
 from sap_core.roles import flattened_fields
 from slurm.cluster import Cluster
-from sweeper.commands.list_components import choices
+from sweeper.config.choices import described_choices as choices
 from sweeper.config.schema import GROUPS as ALL_GROUPS
 from sweeper.config.schema import Config
 

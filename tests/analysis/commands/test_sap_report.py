@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main, split
-from analysis.commands import COMMANDS, command, parser
+from analysis.commands import COMMANDS, DEFAULT, command, parser
 from analysis.commands.listing import plot_lines, table_lines
 from analysis.plots import tuning_cost
 from analysis.plots.figures import method_styles
@@ -113,7 +113,7 @@ def test_help_has_examples_that_run(name, capsys, small, tmp_path, monkeypatch):
     for line in lines:
         # What the examples compute is tested with the commands.
         _stores, found, rest = split(shlex.split(line))
-        parser(found or "report").parse_args(rest)
+        parser(found or DEFAULT).parse_args(rest)
 
 
 def test_any_text_can_be_written_to_a_file(small, tmp_path, capsys):

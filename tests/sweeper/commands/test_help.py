@@ -30,7 +30,8 @@ for line in lines:
         code = main(line)
     except SystemExit as end:
         code = end.code
-    assert code in (0, None, 2), (line, code)
+    # 1: a part of what was asked is unknown, such as the queue of a machine without Slurm.
+    assert code in (0, None, 1, 2), (line, code)
 """
 
 
@@ -95,7 +96,9 @@ def test_an_unknown_option_is_one_sentence(capsys, name):
     allowed = ", ".join(parser(name).option_names())
     if name == "run":
         # Hydra's options are allowed as well.
-        assert printed.err.startswith("error: unknown option '--colour' in sap-sweep run; allowed: --config-dir, --plugins, --help, ")
+        assert printed.err.startswith(
+            "error: unknown option '--colour' in sap-sweep run; allowed: --config-dir, --multirun, --plugins, --help, "
+        )
         return
     near = " (did you mean '--follow'?)" if name == "track" else ""
     said = f"unknown option '--colour' in sap-sweep {name}{near}; allowed: {allowed}; sap-sweep {name} --help explains them"

@@ -50,7 +50,10 @@ def run(capsys, *words):
         (["experiment=demo", "cluster=exampel"], "unknown cluster 'exampel' (did you mean 'example'?); allowed: example"),
         (["experiment=demo", "hydra/launcher=joblib"], "'hydra/launcher=joblib' has no effect: Hydra only composes the configuration here"),
         (["experiment=demo", "hydra.run.dir=x"], "'hydra.run.dir=x' has no effect"),
-        (["experiment=demo", "--verbose"], "unknown option '--verbose' in sap-sweep run; allowed: --config-dir, --plugins, --help"),
+        (
+            ["experiment=demo", "--verbose"],
+            "unknown option '--verbose' in sap-sweep run; allowed: --config-dir, --multirun, --plugins, --help",
+        ),
         (
             ["experiment=demo", "--config-name=x"],
             "Hydra's option --config-name does not apply to sap-sweep: conf/config.yaml is the root of every sweep",

@@ -9,7 +9,7 @@ import pytest
 from sap_core.errors import UserError
 from sweeper.config import compose_cell
 from sweeper.config.compose import compose_all
-from sweeper.config.schema import expand_cells
+from sweeper.config.entries import expand_cells
 
 
 def refused(*arguments):

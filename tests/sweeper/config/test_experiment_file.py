@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.commands.list_components import choices
+from sweeper.config.choices import described_choices as choices
 from sweeper.config.compose import compose_all
 
 HYDRA = """# @package _global_

@@ -339,7 +339,7 @@ def test_errors_are_reported_on_the_machine_that_runs_the_bundle(place, tmp_path
 def test_an_export_without_a_file_runs_nothing(word, tmp_path, shell):
     done = shell("-m", "sweeper", "experiment=demo", word, f"paths.results={tmp_path}/store")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "export= needs a file, such as export=demo.jsonl" in done.stderr
+    assert "is no path (an unset variable of the shell is empty); write one, or leave export out" in done.stderr
     assert not (tmp_path / "store").exists()
 
 

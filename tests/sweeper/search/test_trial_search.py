@@ -132,7 +132,7 @@ def test_a_dry_run_counts_searches(plan_of):
         (["searches=[{methods: [scrub], search: tpe, budgets: 3}]"], "unknown key 'budgets' in searches (did you mean 'budget'?)"),
         (["searches=[{methods: [scrub], search: tpe, budget: many}]"], "searches: budget: Value 'many'"),
         (["searches=[{methods: [scurb], search: tpe}]"], "unknown method 'scurb' in methods (did you mean 'scrub'?)"),
-        (["search=tpe", "search.settings={a: 1}"], "Key 'a' is not in struct; a new key is added with +search.settings.a=..."),
+        (["search=tpe", "search.settings={a: 1}"], "no key 'a' in search.settings yet; a new key is added with +search.settings.a=..."),
         (["searches=[scrub]"], "each entry names methods and a search"),
         (
             ["search=random", "~method.sap.spaces.alpha16.alpha.grid", "+method.sap.spaces.alpha16.alpha.uniform=[9.0,3.0]"],
