@@ -122,9 +122,9 @@ def split(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
 
 def _is_mistyped(argument: str, first: bool) -> bool:
     """Whether an argument that is no folder is a mistyped command rather than a store; the first one is either."""
-    if argument == EXAMPLE or home_expanded(argument).is_dir():
+    if argument == EXAMPLE or "/" in argument or home_expanded(argument).is_dir():
         return False
-    return not first or ("/" not in argument and not similar_store(Path(argument)) and nearest(argument, COMMANDS) is not None)
+    return not first or (not similar_store(Path(argument)) and nearest(argument, COMMANDS) is not None)
 
 
 def _store(argument: str) -> Path:
