@@ -23,6 +23,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sap_core.command_line import shell_word
 from sap_core.errors import UserError
 from sweeper.config.checked_composition import (
     check_groups,
@@ -101,6 +102,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         general = [override for override in shared if root_of(override.key_or_group) not in CELL_GROUPS]
         # One composition without any cell's choices gives all keys that are the same for every cell.
         base = compose_checked(general, config_dirs)
+        _refuse_nested_lists(base)
         # First of all, because everything below may name their classes.
         base.plugins = list(find_plugins(base.plugins))
         # Composing all methods is a quarter of a cell's work, so it is done once if no method depends on the cell.
@@ -182,7 +184,8 @@ def _refuse_method_group(overrides: Sequence[Override], config_dirs: Sequence[Pa
     for override in overrides:
         if override.key_or_group != "method" or override.is_delete():
             continue
-        text = override.get_value_element_as_str().strip("[]")
+        # As typed, because Hydra has no text of several values.
+        text = (override.input_line or "").partition("=")[2].strip("[]")
         names = [name.strip() for name in text.split(",") if name.strip()]
         allowed = options("method", config_dirs)
         for name in names:
@@ -191,6 +194,20 @@ def _refuse_method_group(overrides: Sequence[Override], config_dirs: Sequence[Pa
                 raise unknown_choice("method", name.partition("@")[0], allowed, config_dirs, where)
         listed = f"'methods=[{','.join(names) or 'sap'}]'"
         raise UserError(f"'{override.input_line}' chooses no method, because a sweep has a list of them; write {listed}")
+
+
+def _refuse_nested_lists(base: DictConfig) -> None:
+    """Refuse a list within a list of names or numbers, which the schema accepts."""
+    for key in ("methods", "seeds", "plugins"):
+        values = OmegaConf.to_container(base[key])
+        assert isinstance(values, list)
+        if any(isinstance(value, list | dict) or value is None for value in values):
+            raise UserError(
+                f"{key}={values} must list single values; write one pair of brackets, as in {shell_word(f'{key}=[{_LISTED[key]}]')}"
+            )
+
+
+_LISTED = {"methods": "sap,scrub", "seeds": "1,2", "plugins": "first,second"}
 
 
 def _check_keys_with_several_values(overrides: Sequence[Override], config_dirs: Sequence[Path]) -> None:

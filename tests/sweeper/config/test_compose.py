@@ -228,3 +228,13 @@ def test_a_file_that_another_of_the_same_name_hides_is_said(tmp_path):
     notes = compose_all(["experiment=demo", f"--config-dir={tmp_path}"]).notes
     assert len(notes) == 1, "the network is not chosen, and the noise is the same"
     assert notes[0].startswith(f"{tmp_path}/experiment/demo.yaml is not read, because experiment=demo is {shipped_folder()}")
+
+
+@pytest.mark.parametrize(
+    ("argument", "example"),
+    [("methods=[[sap,scrub]]", "'methods=[sap,scrub]'"), ("seeds=[[1,2]]", "'seeds=[1,2]'"), ("plugins=[[a]]", "[first,second]")],
+)
+def test_nested_lists_are_refused(argument, example):
+    with pytest.raises(UserError, match="must list single values") as caught:
+        compose_all(["experiment=demo", argument])
+    assert example in str(caught.value)

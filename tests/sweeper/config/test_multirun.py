@@ -152,3 +152,7 @@ def test_an_experiment_that_is_named_twice_is_one():
 @pytest.mark.parametrize("key", ["keep_fraction", "warmup.epochs", "backend.nme", "method.sap.corrector.alfa"])
 def test_several_values_of_an_unknown_key_are_given_no_advice(key):
     assert refused("-m", f"{key}=1,2").startswith("unknown key ")
+
+
+def test_several_methods_in_the_group_are_shown_the_list():
+    assert refused("-m", "method=sap,scrub").endswith("write 'methods=[sap,scrub]'")
