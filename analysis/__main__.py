@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,19 +60,25 @@ def _run(arguments: list[str]) -> int:
     name = name or DEFAULT
     # Only the module of this command is imported.
     chosen = command(name)
-    options = parser(name).parse_args(rest)
-    if not stores and name not in STORE_OPTIONAL:
+    # Before the arguments are parsed, because the store may be among them.
+    if not stores and name not in STORE_OPTIONAL and not set(rest) & set(HELP_OPTIONS):
+        late = next((word for word in rest if home_expanded(word).is_dir()), None)
+        if late is not None:
+            words = shlex.join(["sap-report", late, name, *(word for word in rest if word != late)])
+            raise UserError(f"the store comes before the command: {words}")
         raise UserError(
             f"sap-report {name} needs a store before the command, as in sap-report results/demo {name}; sap-report {EXAMPLE} {name} shows "
             "that of the shipped example"
         )
     # The arguments are parsed before the store is read, which may take seconds.
+    options = parser(name).parse_args(rest)
     results = load(stores, chosen.COLUMNS if isinstance(chosen, ReadsColumns) else None) if stores else None
     damage = results.damage if results else []
     try:
         output = chosen.run(results, options)  # type: ignore[arg-type]  # commands in STORE_OPTIONAL accept None
         text, code = output if isinstance(output, tuple) else (output, 0)
-        if getattr(options, "text_file", None) is not None:
+        # A hyphen is standard output, as in other programs.
+        if getattr(options, "text_file", None) not in (None, Path("-")):
             save_text(options.text_file, f"{text}\n")
             text = str(options.text_file)
         # A store may come from elsewhere; its names must not move the cursor or set colours.

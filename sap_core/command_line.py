@@ -227,6 +227,8 @@ def shell_word(text: str) -> str:
 
 def path_argument(text: str) -> Path:
     """The type of an argument that is a path, in which `~` and $HOME at the beginning are the home folder (a shell leaves --output=~/x)."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty (an unset variable of the shell is); write one")
     return home_expanded(text)
 
 

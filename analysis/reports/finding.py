@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from analysis.store.labels import MEASURES, REFERENCES, counted, method_label
@@ -45,22 +45,35 @@ class Finding:
     costs: Mapping[str, float]  # other method -> cost of its complete search as a multiple of that of `first`
     seeds: int
     cells: int
+    # Method -> number of cells in which it was compared, of those that are not compared in all.
+    gains_in: Mapping[str, int] = field(default_factory=dict)
+    against_in: Mapping[str, int] = field(default_factory=dict)
 
     def sentence(self) -> str:
         """The finding in words."""
         if self.first is None:
             return "No search of a method is complete yet."
-        parts = [_gains_text(self.gains, self._basis), *self._against_text(), *_costs_text(self.costs, self.first)]
+        parts = [
+            _gains_text(self._named(self.gains, self.gains_in), self._basis),
+            *self._against_text(),
+            *_costs_text(self.costs, self.first),
+        ]
         return "; ".join(parts) + "."
 
     @property
     def _basis(self) -> str:
         return counted(self.cells, "cell") if self.cells > 1 else counted(self.seeds, "seed")
 
+    def _named(self, outcomes: Mapping[str, Outcome], compared_in: Mapping[str, int]) -> dict[str, Outcome]:
+        """The outcomes, by method and the cells that they hold for, unless these are all."""
+        return {
+            f"{name} (in {compared_in[name]} of {self.cells} cells)" if name in compared_in else name: outcomes[name] for name in outcomes
+        }
+
     def _against_text(self) -> Iterator[str]:
         if self.first is None or not self.against:
             return
-        by = _grouped(self.against)
+        by = _grouped(self._named(self.against, self.against_in))
         texts = [f"{verb} {joined(by[outcome])}" for outcome, verb in (("ahead", "beats"), ("behind", "is beaten by")) if outcome in by]
         if "equal" in by:
             texts.append(f"scores the same as {joined(by['equal'])}")
@@ -95,6 +108,8 @@ def find(cells: Sequence[CellResult]) -> Finding:
         costs={name: ratio for name in others if (ratio := _cost_ratio([found for _, found in rows], str(first), name)) is not None},
         seeds=max((len(cell.seeds) for cell in cells), default=0),
         cells=len(cells),
+        gains_in=_in_some_cells(gains),
+        against_in=_in_some_cells(pairs),
     )
 
 
@@ -121,6 +136,12 @@ def _outcomes(pairs: Mapping[str, Sequence[Pair]], other: str, reverse: bool = F
     compared = {name: _comparison(name, other, own, reverse) for name, own in pairs.items()}
     verdicts = corrected_tests(list(compared.values())).verdicts
     return {name: _outcome(verdict) for name, verdict in zip(compared, verdicts, strict=True)}
+
+
+def _in_some_cells(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, int]:
+    """Name -> number of cells with a seed of both methods, where some cells have none."""
+    counts = {name: sum(bool(set(one) & set(two)) for _, one, two in of_cells) for name, of_cells in pairs.items()}
+    return {name: count for name, count in counts.items() if count < len(pairs[name])}
 
 
 def _comparison(name: str, other: str, pairs: Sequence[Pair], reverse: bool) -> MethodComparison:

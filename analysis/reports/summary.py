@@ -92,13 +92,15 @@ def _of_methods(results: Results) -> tuple[Table, str, int]:
     keys = ("settings", _score_key(members[0][1]), "gain_points", costs[0])
     if len(members) == 1:
         body = [(FormattedCell(name), *(_unmarked(rows[0][name].get(key)) for key in keys)) for name in names]
-        titles = [rows[0][name]["method"].text for name in names]
+        titles = [rows[0][name]["method"] for name in names]
     else:
         body = [
             (FormattedCell(name), *(_mean([of_cell.get(name, {}).get(key) for of_cell in rows], key) for key in keys)) for name in names
         ]
-        titles = names
-    body = [(FormattedCell(title), *line[1:]) for title, line in zip(titles, body, strict=True)]
+        # Marked if the search is unfinished in any cell.
+        of_all = [[of_cell[name]["method"] for of_cell in rows if name in of_cell] for name in names]
+        titles = [FormattedCell(name, marks="".join(cell.marks for cell in own)) for name, own in zip(names, of_all, strict=True)]
+    body = [(_unmarked(title), *line[1:]) for title, line in zip(titles, body, strict=True)]
     # The other spaces of a method, the retrained model, and methods that do not fit.
     more = max(len(made.rows) for _, made in members) - len(names)
     caption = _caption([cell for cell, _ in members], len(every))

@@ -14,6 +14,15 @@ _SHOWN = (
 _WITH_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p", "--shell-completion", "-sc")
 """Those whose value is the next word."""
 
+_VALUES = {
+    ("--cfg", "-c"): ("job", "hydra", "all"),
+    ("--info", "-i"): ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+}
+"""The values of Hydra's options that have a choice; that of --info may be left out."""
+
+_EXAMPLES = {"--cfg": "job", "-c": "job", "--package": "trainer", "-p": "trainer"}
+"""A value of each option that must have one."""
+
 _COMPOSING = ("--help", "-h", "--cfg", "-c", "--info", "-i")
 """The options among them that compose the configuration."""
 
@@ -68,6 +77,7 @@ def show(arguments: Sequence[str]) -> int:
     for before, word in zip(("", *others), others, strict=False):
         if "=" not in word and not word.startswith(("-", "~")) and before not in _WITH_VALUE:
             raise UserError(f"cannot read the argument '{word}'; write key=value")
+    _check_values(others)
     composes = any(argument.split("=")[0] in _COMPOSING for argument in others)
     # Hydra's own flags and their values are no overrides.
     overrides = [one for one in others if ("=" in one or one.startswith("~")) and not one.startswith("-")]
@@ -75,7 +85,10 @@ def show(arguments: Sequence[str]) -> int:
         flags = [one for one in others if one not in overrides]
         line = [*(["--multirun"] if multirun else []), *(f"--config-dir={folder}" for folder in folders), *overrides]
         # An override that Hydra is to show must pass the checks of a sweep.
-        composed = compose_all(split_experiments(line)[0])
+        experiments = split_experiments(line)
+        if len(experiments) > 1:
+            print(f"# the first of {len(experiments)} experiments", file=sys.stderr)
+        composed = compose_all(experiments[0])
         if len(composed.cells) > 1:
             print(f"# the first of {len(composed.cells)} cells", file=sys.stderr)
         for note in composed.notes:
@@ -91,3 +104,19 @@ def show(arguments: Sequence[str]) -> int:
     os.environ["HYDRA_MAIN_MODULE"] = "sap-sweep"
     hydra.main(version_base="1.3", config_path=SHIPPED, config_name="config")(lambda config: None)()
     return 0
+
+
+def _check_values(words: Sequence[str]) -> None:
+    """Check the values of Hydra's options, whose own message is a page.
+
+    Raises:
+        UserError: a value is missing or unknown.
+    """
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        option, sign, value = word.partition("=")
+        value = value if sign else "" if after.startswith("-") or "=" in after else after
+        if not value and (example := _EXAMPLES.get(option)):
+            raise UserError(f"{option} has no value; write {option} {example}")
+        for names, allowed in _VALUES.items():
+            if option in names and value and value not in allowed:
+                raise unknown("value", value, allowed, option)

@@ -81,6 +81,8 @@ def check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
         parts = key.split(".")
         if is_group(override):
             continue
+        if override.is_delete() and not _is_removable(parts):
+            raise UserError(f"'~{key}' removes a key that every sweep has; leave it out, or set the key to a value")
         node: Any = base
         for depth, part in enumerate(parts):
             if not isinstance(node, DictConfig):
@@ -101,6 +103,11 @@ def _is_open(parents: Sequence[str]) -> bool:
     return bool(parents) and (
         parents[0] in CELL_GROUPS or (parents[0] == "method" and len(parents) > 1) or list(parents) == ["search", "settings"]
     )
+
+
+def _is_removable(parts: Sequence[str]) -> bool:
+    """Whether `~` may remove a key: a field of a component, an entry of a preset, or a sampler's setting."""
+    return len(parts) > (2 if parts[0] in ("preset", "search") else 1) and parts[0] in (*CELL_GROUPS, "method", "preset", "search")
 
 
 def compose_checked(overrides: Sequence[Override], config_dirs: Sequence[Path], methods: bool = True) -> DictConfig:

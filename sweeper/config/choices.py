@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from itertools import chain
@@ -82,6 +82,21 @@ def is_choice(path: Path) -> bool:
 def choices(folder: Path) -> Iterator[Path]:
     """The files of a group's folder that are choices."""
     return (path for path in folder.iterdir() if is_choice(path)) if folder.is_dir() else iter(())
+
+
+def hidden_files(chosen: Iterable[tuple[str, object]], folders: Sequence[Path]) -> Iterator[str]:
+    """A sentence for each file of --config-dir that differs from the one of the same name that is read in its place.
+
+    Args:
+        chosen: (group, choice) of a sweep.
+        folders: of --config-dir.
+    """
+    for group, name in dict.fromkeys((group, str(name)) for group, name in chosen):
+        found = [path for folder in group_folders(group, folders) if is_choice(path := folder / f"{name}{SUFFIX}")]
+        for path in found[1:]:
+            with suppress(UserError):
+                if path.parent != found[0].parent and read_text(path) != read_text(found[0]):
+                    yield f"{path} is not read, because {group}={name} is {found[0]}; give the file another name, and choose it by that"
 
 
 def unknown_choice(group: str, name: object, allowed: Sequence[str], folders: Sequence[Path], where: str = "") -> UserError:

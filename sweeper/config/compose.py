@@ -23,6 +23,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sap_core.command_line import shell_word
 from sap_core.errors import UserError
 from sweeper.config.checked_composition import (
     check_groups,
@@ -34,7 +35,7 @@ from sweeper.config.checked_composition import (
     root_of,
     to_plain,
 )
-from sweeper.config.choices import split_config_dirs, split_multirun, unknown_choice
+from sweeper.config.choices import hidden_files, split_config_dirs, split_multirun, unknown_choice
 from sweeper.config.compose_cell import Cache, compose_cell
 from sweeper.config.composition import hydra_ready, options
 from sweeper.config.entries import expand_cells, expand_searches
@@ -53,6 +54,7 @@ from sweeper.config.schema import (
     check_integers,
     check_values,
 )
+from sweeper.config.search_space import check_searches_differ
 from sweeper.config.text_fields import needs_class, restore_texts
 
 
@@ -67,7 +69,7 @@ class Composed:
     given: frozenset[str] = frozenset()  # keys that the command line sets
     first_cell: tuple[str, ...] = ()  # the overrides with which Hydra composes the first cell
     overrides: tuple[str, ...] = ()  # the command line, of a key with several values without those
-    notes: tuple[str, ...] = ()  # keys of cells that do not apply, because the command line chooses another file
+    notes: tuple[str, ...] = ()  # files and keys of cells and presets that do not apply, and why
 
 
 def compose_all(arguments: Sequence[str]) -> Composed:
@@ -82,6 +84,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         # Everything below raises a UserError before Hydra composes, because Hydra's errors do not name the allowed values.
         overrides = parse_overrides(given)
         _refuse_method_group(overrides, config_dirs)
+        _check_keys_with_several_values(overrides, config_dirs)
         crossed = cross(given, overrides, multirun, config_dirs)
         every = list({line.input_line: line for line in itertools.chain(crossed.fixed, *crossed.combinations)}.values())
         check_groups(every, config_dirs)
@@ -98,6 +101,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         general = [override for override in shared if root_of(override.key_or_group) not in CELL_GROUPS]
         # One composition without any cell's choices gives all keys that are the same for every cell.
         base = compose_checked(general, config_dirs)
+        _refuse_nested_lists(base)
         # First of all, because everything below may name their classes.
         base.plugins = list(find_plugins(base.plugins))
         # Composing all methods is a quarter of a cell's work, so it is done once if no method depends on the cell.
@@ -115,6 +119,9 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         for name in [*raw["methods"], *(name for entry in searches for name in entry.methods)]:
             if name.partition("@")[0] not in raw["method"]:
                 raise unknown_choice("method", name.partition("@")[0], list(raw["method"]), config_dirs, "methods")
+        check_searches_differ(raw["methods"], raw["method"], "methods")
+        for entry in searches:
+            check_searches_differ(entry.methods, raw["method"], "searches")
         cache = Cache(raw["method"] if methods else None, preset)
         # The override lines of a cell come before those of the command line, and Hydra applies the last one.
         composed = [
@@ -124,6 +131,10 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         ]
         # Cells that differed in keys that the command line sets are one.
         cells = _distinct(composed)
+        chosen = [(override.key_or_group, override.value()) for override in filter(is_group, every)]
+        chosen += [(group, cell[group]) for cell in expand_cells(entries) for group in CELL_GROUPS if group in cell]
+        chosen += [("method", name.partition("@")[0]) for name in [*raw["methods"], *(name for one in searches for name in one.methods)]]
+        hidden = list(hidden_files(chosen, config_dirs))
         written = needs_class([*written_numbers(config_dirs), *written_scalars(every)])
     check_integers(raw)
     for cell in cells:
@@ -147,7 +158,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         frozenset(override.key_or_group for override in overrides),
         (*cache.first, *first),
         tuple(lines_of(shared)),
-        tuple(dict.fromkeys(cache.notes)),
+        tuple(dict.fromkeys([*hidden, *preset.method_notes(groups.method), *cache.notes])),
     )
 
 
@@ -172,7 +183,8 @@ def _refuse_method_group(overrides: Sequence[Override], config_dirs: Sequence[Pa
     for override in overrides:
         if override.key_or_group != "method" or override.is_delete():
             continue
-        text = override.get_value_element_as_str().strip("[]")
+        # As typed, because Hydra has no text of several values.
+        text = (override.input_line or "").partition("=")[2].strip("[]")
         names = [name.strip() for name in text.split(",") if name.strip()]
         allowed = options("method", config_dirs)
         for name in names:
@@ -181,6 +193,29 @@ def _refuse_method_group(overrides: Sequence[Override], config_dirs: Sequence[Pa
                 raise unknown_choice("method", name.partition("@")[0], allowed, config_dirs, where)
         listed = f"'methods=[{','.join(names) or 'sap'}]'"
         raise UserError(f"'{override.input_line}' chooses no method, because a sweep has a list of them; write {listed}")
+
+
+def _refuse_nested_lists(base: DictConfig) -> None:
+    """Refuse a list within a list of names or numbers, which the schema accepts."""
+    for key in ("methods", "seeds", "plugins"):
+        values = OmegaConf.to_container(base[key])
+        assert isinstance(values, list)
+        if any(isinstance(value, list | dict) or value is None for value in values):
+            raise UserError(
+                f"{key}={values} must list single values; write one pair of brackets, as in {shell_word(f'{key}=[{_LISTED[key]}]')}"
+            )
+
+
+_LISTED = {"methods": "sap,scrub", "seeds": "1,2", "plugins": "first,second"}
+
+
+def _check_keys_with_several_values(overrides: Sequence[Override], config_dirs: Sequence[Path]) -> None:
+    """Check keys of which several values are advised against: the advice would name a key that does not exist."""
+    several = [one for one in overrides if one.is_sweep_override() and not is_group(one) and root_of(one.key_or_group) not in CELL_GROUPS]
+    if several:
+        choices = [one for one in overrides if is_group(one) and not one.is_sweep_override()]
+        check_groups(choices, config_dirs)
+        check_keys(several, compose_checked(choices, config_dirs))
 
 
 def _methods_use_no_cell_keys(base: DictConfig) -> bool:

@@ -44,7 +44,7 @@ def compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], config_
     own, note = _own_overrides(cell, overrides, config_dirs)
     if note:
         cache.notes.append(note)
-    general = [*_preset_overrides([*own, *overrides], config_dirs, cache.preset), *overrides]
+    general = [*_preset_overrides([*own, *overrides], config_dirs, cache), *overrides]
     lines = [*own, *general]
     cache.first = cache.first or tuple(lines_of(lines))
     # The fraction to keep and the warmup trainer are no keys of Hydra's configuration; they travel beside it.
@@ -75,10 +75,12 @@ def _own_overrides(cell: Mapping[str, Any], overrides: Sequence[Override], confi
     return own, "; ".join(notes)
 
 
-def _preset_overrides(overrides: Sequence[Override], config_dirs: Sequence[Path], preset: Preset) -> list[Override]:
-    if not preset.cell:
+def _preset_overrides(overrides: Sequence[Override], config_dirs: Sequence[Path], cache: Cache) -> list[Override]:
+    if not cache.preset.cell:
         return []
-    return parse_overrides(preset.cell_lines(_choices_of(overrides, config_dirs), {override.key_or_group for override in overrides}))
+    choices = _choices_of(overrides, config_dirs)
+    cache.notes.extend(cache.preset.cell_notes(choices))
+    return parse_overrides(cache.preset.cell_lines(choices, {override.key_or_group for override in overrides}))
 
 
 def _choices_of(overrides: Sequence[Override], config_dirs: Sequence[Path]) -> DictConfig:

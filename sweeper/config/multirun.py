@@ -53,7 +53,7 @@ def split_experiments(arguments: Sequence[str]) -> list[list[str]]:
     for number, word in enumerate(words):
         override = parse_argument(word) if word.startswith(f"{EXPERIMENT}=") else None
         if override is not None and override.is_sweep_override():
-            lines = values_of(word, override, folders)
+            lines = dict.fromkeys(values_of(word, override, folders))
             return [["--multirun", *words[:number], line, *words[number + 1 :]] for line in lines]
     return [list(arguments)]
 

@@ -75,6 +75,8 @@ def _find_plugin(entry: str) -> str:
 
 def _add(path: Path) -> str:
     """Makes the package or module of a path importable, and returns its name."""
+    if path.name == "__init__.py":
+        path = path.parent
     name = path.stem if path.is_file() else path.name
     if (path.is_file() and path.suffix != ".py") or not name.isidentifier():
         raise UserError(f"plugins: '{path}' is no package; give a folder or a .py file whose name consists of letters, digits and _")
@@ -113,7 +115,7 @@ def plugins_as_override(arguments: Sequence[str]) -> list[str]:
         if not value or value.startswith("-"):
             raise UserError("--plugins has no value; write --plugins NAME, a package, the path of one, or several with commas")
         given.append(value.strip().removeprefix("[").removesuffix("]"))
-    if given and any(word.startswith("plugins=") for word in words):
+    if given and any(word.lstrip("+").startswith("plugins=") for word in words):
         raise UserError("--plugins and plugins= are the same; give all plug-ins in one of them, as in --plugins first,second")
     return [*words, f"plugins=[{','.join(given)}]"] if given else words
 

@@ -52,6 +52,18 @@ class Preset:
                 raise UserError(f"preset.cell.{group}={values!r} must map keys to values, as in dataset: {{images: 3000}}")
         return preset
 
+    def method_notes(self, methods: Any) -> Iterator[str]:
+        """A sentence for each method, field and space that the preset names and the composed methods lack."""
+        spaces = {name: {"spaces": {space: None}} for name, space in self.spaces.items()}
+        for key in dict.fromkeys([*_missing(self.method, methods, "method."), *_missing(spaces, methods, "method.")]):
+            yield f"preset {self.name} has a value for {key}, which does not exist: nothing is set"
+
+    def cell_notes(self, config: Mapping[str, Any]) -> Iterator[str]:
+        """A sentence for each group of `cell` that does not apply to a cell with these choices."""
+        for group, values in self.cell.items():
+            if missing := [key for key in values if key not in config[group]]:
+                yield f"preset {self.name} leaves {group} as it is, because {config[group].get('name', group)} has no {', '.join(missing)}"
+
     def cell_lines(self, config: Mapping[str, Any], given: Collection[str]) -> list[str]:
         """The overrides of a cell; `config` is the configuration of its choices, `given` are the keys that it or the command line sets."""
         return [
@@ -70,6 +82,15 @@ class Preset:
         """Names of methods with the preset's space where they name none: scrub becomes scrub@grid45."""
         chosen = {name: space for name, space in self.spaces.items() if name in methods and space in (methods[name].get("spaces") or {})}
         return [f"{name}@{chosen[name]}" if name in chosen else name for name in names]
+
+
+def _missing(values: Mapping[str, Any], known: Any, prefix: str) -> Iterator[str]:
+    """The keys of a nested mapping that `known` lacks."""
+    for key, value in values.items():
+        if not isinstance(known, Mapping | DictConfig) or key not in known:
+            yield f"{prefix}{key}"
+        elif isinstance(value, Mapping):
+            yield from _missing(value, known[key], f"{prefix}{key}.")
 
 
 def _leaves(values: Mapping[str, Any], known: Any, prefix: str) -> Iterator[tuple[str, Any]]:

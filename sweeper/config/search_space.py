@@ -7,7 +7,7 @@ spaces:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,26 @@ class SearchSpace:
         # first.
         names = [domain.field for domain in self.domains]
         return [dict(zip(names, values, strict=True)) for values in itertools.product(*(domain.values for domain in self.domains))]
+
+
+def check_searches_differ(names: Sequence[str], methods: Mapping[str, Any], key: str) -> None:
+    """Check that no two names of methods are one search, as scrub and scrub@grid_a are, which would be planned once and listed twice.
+
+    Args:
+        names: methods, with or without a space.
+        methods: the composed files of the methods.
+        key: where the names are listed.
+
+    Raises:
+        UserError: two are the same.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for name in names:
+        method, _, space = name.partition("@")
+        space = space or next(iter(methods[method].get("spaces") or {}), "")
+        other = found.setdefault((method, space), name)
+        if other != name:
+            raise UserError(f"{key}: {other} and {name} are the same search, because '{space}' is the default space of {method}; list one")
 
 
 def evenly_spaced(items: list[Any], count: int) -> list[Any]:

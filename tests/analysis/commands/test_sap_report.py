@@ -281,3 +281,20 @@ def test_no_torch_and_no_matplotlib_before_a_figure(small):
         "assert not {'torch', 'ray', 'hydra', 'sweeper', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_a_store_after_the_command_is_shown_its_place(small, capsys, monkeypatch):
+    store = small.write()
+    monkeypatch.chdir(store.parent)
+    assert main(["table", store.name, "comparison", "--format", "csv"]) == 2
+    assert capsys.readouterr().err == f"error: the store comes before the command: sap-report {store.name} table comparison --format csv\n"
+
+
+def test_output_to_a_hyphen_is_printed_and_an_empty_path_refused(small, capsys, monkeypatch, tmp_path):
+    store = str(small.write())
+    monkeypatch.chdir(tmp_path)
+    assert main([store, "status", "--output", "-"]) == 0
+    assert "planned" in capsys.readouterr().out
+    assert main([store, "status", "--output", ""]) == 2
+    assert "argument --output/-o: the path is empty" in capsys.readouterr().err
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]

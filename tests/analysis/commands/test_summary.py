@@ -57,6 +57,7 @@ def test_rows_that_are_missing_or_failed_are_named(small, capsys):
     small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-0"]
     text = printed(small.write(), capsys)
     assert "Of 14 planned rows 1 missing and 2 failed;" in text
+    assert "SAP (alpha16)‡" in text
     assert "status  " in text
     # The choice of an unfinished search may change, so that nothing is concluded from it.
     assert "SAP gain" not in text
@@ -94,6 +95,23 @@ def test_several_cells_are_averaged_where_all_have_the_number(small, capsys):
     assert f"Vanilla  {MISSING}                     77.00" in text
     assert "SAP (" not in text.split("\n")[3]
     assert "3 cells do not separate SAP from SCRUB" in " ".join(text.split())
+
+
+def test_a_method_that_is_finished_in_one_of_two_cells_is_said(small, capsys):
+    for line, row in zip(list(small.plan), list(small.rows), strict=True):
+        if line.cell == small.plan[0].cell:
+            base = f"{line.baseline_id}-2"
+            same = {
+                "run_id": base if line.method == "vanilla" else f"{line.run_id}-2",
+                "job_id": f"9{line.job_id[1:]}",
+                "baseline_id": base,
+            }
+            small.plan.append(replace(line, cell="digits/symmetric-0.1/small_cnn/sgd", **same))
+            small.rows.append(replace(row, **same))
+    small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-0"]
+    text = printed(small.write(), capsys)
+    assert "SAP‡" in text.split("\n")[3]
+    assert "SAP (in 1 of 2 cells)" in " ".join(text.split())
 
 
 def test_a_store_without_tuned_methods_shows_its_first_table(small, capsys):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 
 import pytest
 
 from sap_core.errors import UserError
 from sweeper.config import compose_cell
+from sweeper.config.choices import shipped_folder
 from sweeper.config.compose import compose_all
 from sweeper.config.entries import expand_cells
 
@@ -196,3 +198,43 @@ def test_cells_are_the_same_whether_or_not_each_reads_the_methods_anew(words, re
     assert [methods is not None for methods in read] == [reads_methods_once] * len(read)
     monkeypatch.undo()
     assert compose_all(words) == anew
+
+
+@pytest.mark.parametrize("key", ["methods", "cells", "searches", "plugins", "paths", "paths.data", "dry_run", "only", "preset.cell"])
+def test_keys_of_every_sweep_cannot_be_removed(key):
+    with pytest.raises(UserError, match=f"'~{key}' removes a key that every sweep has"):
+        compose_all(["experiment=demo", f"~{key}"])
+
+
+def test_entries_of_mappings_can_be_removed():
+    composed = compose_all(["experiment=demo", "preset=small", "~preset.spaces.scrub", "~method.sap.spaces.size5"])
+    assert "scrub" in composed.config.methods
+    assert "size5" not in composed.raw["method"]["sap"]["spaces"]
+
+
+@pytest.mark.parametrize("argument", ["methods=[sap,sap@alpha16]", "searches=[{methods: [scrub@grid_a, scrub], search: random}]"])
+def test_a_default_space_is_not_listed_twice(argument):
+    with pytest.raises(UserError, match="are the same search, because"):
+        compose_all(["experiment=demo", argument])
+
+
+def test_a_file_that_another_of_the_same_name_hides_is_said(tmp_path):
+    for name, text in {"experiment/demo": "# @package _global_\nname: mine\n", "model/lenet5": "width: 3\n"}.items():
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir()
+        path.write_text(text)
+    (tmp_path / "noise").mkdir()
+    shutil.copy(shipped_folder() / "noise/symmetric.yaml", tmp_path / "noise")
+    notes = compose_all(["experiment=demo", f"--config-dir={tmp_path}"]).notes
+    assert len(notes) == 1, "the network is not chosen, and the noise is the same"
+    assert notes[0].startswith(f"{tmp_path}/experiment/demo.yaml is not read, because experiment=demo is {shipped_folder()}")
+
+
+@pytest.mark.parametrize(
+    ("argument", "example"),
+    [("methods=[[sap,scrub]]", "'methods=[sap,scrub]'"), ("seeds=[[1,2]]", "'seeds=[1,2]'"), ("plugins=[[a]]", "[first,second]")],
+)
+def test_nested_lists_are_refused(argument, example):
+    with pytest.raises(UserError, match="must list single values") as caught:
+        compose_all(["experiment=demo", argument])
+    assert example in str(caught.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.config.choices import described_choices as choices
+from sweeper.config.choices import described_choices
 from sweeper.config.compose import compose_all
 
 HYDRA = """# @package _global_
@@ -77,7 +77,7 @@ def test_clusters_of_the_user_are_choices_and_come_first(tmp_path, monkeypatch):
     (folder / "example.yaml").write_text("# My example.\npartition: other\n")
     (folder.parent / "experiment").mkdir()
     (folder.parent / "experiment" / "hidden.yaml").write_text("# @package _global_\nname: hidden\n")
-    assert choices()["cluster"] == {"example": "My example.", "mine": "Mine."}
+    assert described_choices()["cluster"] == {"example": "My example.", "mine": "Mine."}
     assert compose_all(["experiment=demo", "cluster=mine"]).config.cluster == {"partition": "gpu", "time": "1:30:00", "account": "0123"}
     assert compose_all(["experiment=demo", "cluster=example"]).config.cluster == {"partition": "other"}
     assert "cluster" not in compose_all(["experiment=demo", "cluster=mine"]).raw

@@ -143,3 +143,16 @@ def test_each_experiment_is_a_command_line_of_its_own():
     assert split_experiments(["experiment=demo"]) == [["experiment=demo"]]
     with pytest.raises(UserError, match="this command takes one; sap-sweep runs each, with --multirun"):
         compose_all(["-m", "experiment=demo,fashion"])
+
+
+def test_an_experiment_that_is_named_twice_is_one():
+    assert split_experiments(["-m", "experiment=demo,spiral,demo"]) == split_experiments(["-m", "experiment=demo,spiral"])
+
+
+@pytest.mark.parametrize("key", ["keep_fraction", "warmup.epochs", "backend.nme", "method.sap.corrector.alfa"])
+def test_several_values_of_an_unknown_key_are_given_no_advice(key):
+    assert refused("-m", f"{key}=1,2").startswith("unknown key ")
+
+
+def test_several_methods_in_the_group_are_shown_the_list():
+    assert refused("-m", "method=sap,scrub").endswith("write 'methods=[sap,scrub]'")

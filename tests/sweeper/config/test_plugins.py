@@ -46,6 +46,10 @@ def test_a_module_is_named_by_its_file_and_a_package_of_the_current_folder_by_it
     assert plugin_argument("torch") == "torch"
 
 
+def test_the_file_of_a_package_stands_for_its_folder(package):
+    assert find_plugins([str(package / "__init__.py")]) == ("plugged_in",)
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
@@ -68,3 +72,9 @@ def test_the_option_is_the_override():
     words = ["experiment=demo", "--plugins", "a,../b", "seeds=[1]", "--plugins=[c]"]
     assert plugins_as_override(words) == ["experiment=demo", "seeds=[1]", "plugins=[a,../b,c]"]
     assert plugins_as_override(["plugins=[a]"]) == ["plugins=[a]"]
+
+
+def test_both_forms_together_are_refused_with_a_plus_as_well():
+    for key in ("plugins", "+plugins", "++plugins"):
+        with pytest.raises(UserError, match="--plugins and plugins= are the same"):
+            plugins_as_override(["--plugins", "torch", f"{key}=[examples]"])

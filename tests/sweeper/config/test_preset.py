@@ -38,6 +38,20 @@ def test_data_sets_without_a_number_of_images_stay_as_they_are():
     assert ("images" in cell["dataset"], cell["dataset"]["validation"]) == (False, 300)
 
 
+def test_values_that_apply_nowhere_are_said(tmp_path):
+    assert small("experiment=fashion")[0].notes == ()
+    assert small("experiment=demo")[0].notes == ("preset small leaves dataset as it is, because digits has no images",)
+    (tmp_path / "preset").mkdir()
+    text = "name: mine\ncell: {trainer: {epoch: 5}}\nmethod: {sap: {corrector: {trustd: 5}}}\nspaces: {scrub: grid46, sapp: alpha16}\n"
+    (tmp_path / "preset/mine.yaml").write_text(text)
+    composed = compose_all(["experiment=fashion", "preset=mine", f"--config-dir={tmp_path}"])
+    missing = ("method.sap.corrector.trustd", "method.scrub.spaces.grid46", "method.sapp")
+    assert composed.notes == (
+        *(f"preset mine has a value for {key}, which does not exist: nothing is set" for key in missing),
+        "preset mine leaves trainer as it is, because sgd has no epoch",
+    )
+
+
 def test_whole_numbers_are_maxima():
     _, cell = small("experiment=prune4rel_small")
     assert (cell["trainer"]["epochs"], cell["_warmup"]["epochs"]) == (15, 6)
