@@ -22,8 +22,6 @@ HELP_OPTIONS = ("-h", "--help")
 EXAMPLE = "example"
 """The word that stands for the shipped example in place of a store."""
 
-_EXAMPLE_COLUMNS = ("--columns", "Settings,Gain (points),standalone")
-
 
 @program
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +115,9 @@ def _is_mistyped(argument: str, first: bool) -> bool:
     """Whether an argument that is no folder is a mistyped command rather than a store; the first one is either."""
     if argument == EXAMPLE or home_expanded(argument).is_dir():
         return False
-    return not first or ("/" not in argument and not similar_store(Path(argument)) and nearest(argument, COMMANDS) is not None)
+    if "/" in argument:
+        return False
+    return not first or (not similar_store(Path(argument)) and nearest(argument, COMMANDS) is not None)
 
 
 def _store(argument: str) -> Path:
@@ -137,16 +137,15 @@ def _store(argument: str) -> Path:
 
 
 def _example() -> str:
-    """The numbers of the shipped example in one table, or how to make them."""
+    """The summary of the shipped example, or how to make its results."""
     try:
         store = _store(EXAMPLE)
     except UserError as error:
         return f"No store is named, and {error}."
-    chosen, options = command("table"), parser("table").parse_args(["comparison", "--notes", "none", *_EXAMPLE_COLUMNS])
-    text = chosen.run(load([store]), options)
+    text = command(DEFAULT).run(load([store]), parser(DEFAULT).parse_args([]))
     return (
         f"No store is named: this is the shipped example, {store}.\n\n{visible(str(text))}\n\n"
-        f"'sap-report {EXAMPLE}' prints all of it, and 'sap-report {EXAMPLE} COMMAND' works on it; sap-sweep experiment=demo computes it."
+        f"The word {EXAMPLE} names it, as in sap-report {EXAMPLE} table comparison; sap-sweep experiment=demo computes it."
     )
 
 
