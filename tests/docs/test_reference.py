@@ -13,7 +13,7 @@ from sap_core.construct import locate
 from sap_core.records import Planned, Point, Row, Timing
 from sap_core.roles import flattened_fields
 from slurm.cluster import Cluster
-from sweeper.commands.list_components import choices
+from sweeper.config.choices import described_choices
 from sweeper.config.schema import GROUPS as ALL_GROUPS
 from sweeper.config.schema import Config
 
@@ -68,7 +68,7 @@ def test_every_key_has_a_type_a_default_and_a_meaning():
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_component_has_its_class_and_all_its_options(group):
     shown = sections(GROUPS[group][0])
-    for name in choices()[group]:
+    for name in described_choices()[group]:
         target = re.search(r"^Class `([\w.]+)`, version \d+\.$", shown[name], re.M)
         if not target:
             assert name == "none"
