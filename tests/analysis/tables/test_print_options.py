@@ -104,7 +104,7 @@ def test_names_that_would_break_the_file_are_refused(name):
     ("options", "told"),
     [
         ({"columns": ["c"]}, "unknown column 'c' in 'columns' of the table 'mine'; allowed: settings, Settings, a, 10 %, "),
-        ({"rows": ["Sap2"]}, "unknown row 'Sap2' in 'rows' of the table 'mine'; allowed: SAP, SCRUB, SSD"),
+        ({"rows": ["Sap2"]}, "unknown row 'Sap2' in 'rows' of the table 'mine' (did you mean 'SAP'?); allowed: SAP, SCRUB, SSD"),
         ({"drop": ["x"]}, "unknown row or column 'x'"),
         ({"rename": {"x": "y"}}, "unknown row, column or title 'x'"),
         ({"drop": ["SAP", "SCRUB", "SSD"]}, "leave no row of the table 'mine'"),

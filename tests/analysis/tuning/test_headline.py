@@ -167,7 +167,7 @@ def test_the_command_in_every_form(store, capsys, form):
 
 def test_bad_input(store, maker, capsys):
     assert main([str(store.write()), "headline", "costs"]) == 2
-    assert "choose from 'performance', 'cost', 'comparisons'" in capsys.readouterr().err
+    assert "allowed: performance, cost, comparisons" in capsys.readouterr().err
     store.rows = [replace(row, debug="smoke") for row in store.rows]
     assert main([str(store.write()), "headline"]) == 2
     assert "debug=smoke" in capsys.readouterr().err
