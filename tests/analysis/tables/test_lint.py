@@ -262,7 +262,8 @@ def test_changed_rows_of_the_store_are_reported(small, tmp_path):
 
 def test_the_reports_own_files_pass(small, capsys):
     store = str(small.write())
-    assert main([store]) == 0
+    assert main([store, "plot", "tuning_cost"]) == 0
+    assert main([store, "table", "comparison", "--format", "latex", "--output", str(small.path / "report" / "table.tex")]) == 0
     assert main([store, "lint", *(str(path) for path in sorted((small.path / "report").glob("*.tex")))]) == 0
     assert "0 changed numbers" in capsys.readouterr().out
 
