@@ -1,4 +1,4 @@
-# Targets: demo, test, test-all, lint, docs, reference, release-check, clean. Variables:
+# Targets: demo (the first), install, test, test-all, lint, docs, reference, release-check, clean. Variables:
 #   PKG=sweeper       run the tests of one package: make test PKG=sweeper, make test-all PKG=analysis
 #   VENV=DIR          folder of the environment, as in VENV=/scratch/$$USER/sap-venv if homes have quotas
 #   PYTHON=python3.12 Python of the environment (3.11 or newer)

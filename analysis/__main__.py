@@ -23,8 +23,6 @@ HELP_OPTIONS = ("-h", "--help")
 EXAMPLE = "example"
 """The word that stands for the shipped example in place of a store."""
 
-_EXAMPLE_COLUMNS = ("--columns", "Settings,Gain (points),standalone")
-
 
 @program
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,16 +142,15 @@ def _store(argument: str) -> Path:
 
 
 def _example() -> str:
-    """The numbers of the shipped example in one table, or how to make them."""
+    """The summary of the shipped example, or how to make its results."""
     try:
         store = _store(EXAMPLE)
     except UserError as error:
         return f"No store is named, and {error}."
-    chosen, options = command("table"), parser("table").parse_args(["comparison", "--notes", "none", *_EXAMPLE_COLUMNS])
-    text = chosen.run(load([store]), options)
+    text = command(DEFAULT).run(load([store]), parser(DEFAULT).parse_args([]))
     return (
         f"No store is named: this is the shipped example, {store}.\n\n{visible(str(text))}\n\n"
-        f"'sap-report {EXAMPLE}' prints all of it, and 'sap-report {EXAMPLE} COMMAND' works on it; sap-sweep experiment=demo computes it."
+        f"The word {EXAMPLE} names it, as in sap-report {EXAMPLE} table comparison; sap-sweep experiment=demo computes it."
     )
 
 

@@ -39,7 +39,7 @@ def split_store(arguments: Sequence[str], home: Path, names: bool = False) -> tu
         return store, list(arguments[1:])
     if arguments and not _SLURM_JOB.fullmatch(arguments[0]) and ("/" in arguments[0] or not names):
         similar = similar_store(home_expanded(arguments[0]))
-        raise UserError(f"there is no folder {arguments[0]}{similar}; name a results folder, as in results/table1")
+        raise UserError(f"there is no folder {arguments[0]}{similar}; sap-slurm submit experiment=NAME cluster=CLUSTER makes results/NAME")
     # The folder of submissions changes with each of them, so its time is that of the last one.
     stores = {path.parent.parent: path.stat().st_mtime for path in home.glob(f"results/*/{FOLDER}")}
     if not stores:

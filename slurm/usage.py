@@ -126,7 +126,7 @@ and returns. Nothing is submitted if data or weights are missing, if no node cou
 second form, with STORE, continues the planned sweep of a store, for example after a maintenance window. Prints the job ids to standard
 output, one per line. Variables SBATCH_* and SLURM_* of the shell are ignored, and named.
 
-{_CLUSTER}  retry=failed         give jobs that failed all their attempts again
+{_CLUSTER}  retry=failed         submit jobs again that have failed in all their attempts
   KEY=VALUE            Hydra overrides of the sweep, as for sap-sweep; with STORE: paths.data=DIR, paths.artifacts=DIR, plugins=[NAME]
 
 {

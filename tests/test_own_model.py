@@ -126,7 +126,7 @@ def test_the_report_says_whether_to_use_it(walk, capsys):
     assert f"{walk[0]}/own table recommendation" in summary
     assert report([str(walk[0] / "own"), "table", "recommendation"]) == 0
     said = " ".join(capsys.readouterr().out.split())  # lines are broken at the width of the terminal
-    assert "Corrected or unmodified model on folder, no added noise, torchvision trained by given" in said
+    assert "Corrected or unmodified model on folder, no added noise, torchvision from a checkpoint" in said
     assert "keep the unmodified model" in said or "use the corrected model" in said
 
 

@@ -33,7 +33,7 @@ COMMANDS = {
     "table": "print one table",
     "plot": "write one plot to STORE/report/",
     "cost": "print the tuning cost of every search by phase",
-    "headline": "print a one-page summary of tuning cost, with its uncertainty",
+    "headline": "print the accuracy that tuning reaches and its cost, with their uncertainty",
     "forecast": "compare the forecast and the actual run times of jobs",
     "status": "print the progress of the sweep, its failures and the missing rows",
     "cell": "print the seeds, rows and selected settings that a cell of a table was computed from",

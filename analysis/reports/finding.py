@@ -1,4 +1,4 @@
-"""The finding of a store in one sentence: which methods gain on the unmodified model, how they compare, and what their tuning costs.
+"""The finding of a store in one sentence: which methods improve on the unmodified model, how they compare, and what their tuning costs.
 
 Every part rests on a test with Holm's correction: over the seeds of a single cell, or over the cells (`analysis.tuning.significance`). Each
 method counts with its first search space in a cell, as in the table `tests`.
@@ -54,7 +54,7 @@ class Finding:
         if self.first is None:
             return "No search of a method is complete yet."
         parts = [
-            _gains_text(self._named(self.gains, self.gains_in), self._basis),
+            *_gains_texts(self._named(self.gains, self.gains_in), self._basis),
             *self._against_text(),
             *_costs_text(self.costs, self.first),
         ]
@@ -180,22 +180,22 @@ def _cost_ratio(cells: Sequence[Mapping[str, MethodRow]], first: str, other: str
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if ratios else None
 
 
-def _gains_text(gains: Mapping[str, Outcome], basis: str) -> str:
+_VERBS: dict[Outcome, tuple[str, str]] = {
+    "ahead": ("improves on the unmodified model", "improve on the unmodified model"),
+    "behind": ("is worse than the unmodified model", "are worse than the unmodified model"),
+    "undecided": ("shows no significant gain", "show no significant gain"),
+    "equal": ("changes no score", "change no score"),
+}
+"""Of a method compared with the unmodified model, in the singular and in the plural."""
+
+
+def _gains_texts(gains: Mapping[str, Outcome], basis: str) -> Iterator[str]:
     by = _grouped(gains)
-    texts = []
-    for outcome, verb in (("ahead", "gain"), ("behind", "lose"), ("undecided", "show no gain"), ("equal", "change no score")):
+    for outcome, verbs in _VERBS.items():
         if outcome in by:
-            texts.append(f"{joined(by[outcome])} {_third_person(verb) if len(by[outcome]) == 1 else verb}")
-    if texts:
-        texts[0] += " on the unmodified model"
+            yield f"{joined(by[outcome])} {verbs[len(by[outcome]) > 1]}"
     if "untested" in by:
-        texts.append(f"{joined(by['untested'])} cannot be tested on {basis}")
-    return ", ".join(texts)
-
-
-def _third_person(verb: str) -> str:
-    first, _, rest = verb.partition(" ")
-    return f"{first}s {rest}".strip()
+        yield f"{joined(by['untested'])} cannot be tested on {basis}"
 
 
 def _costs_text(costs: Mapping[str, float], first: str) -> Iterator[str]:

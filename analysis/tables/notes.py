@@ -49,12 +49,16 @@ _INFORMATION = {
 
 
 def cell_title(cell: CellResult) -> str:
-    """`Digits, 25 % symmetric noise, small CNN trained by SGD`; the cell's name if it has no rows."""
+    """`Digits, 25 % symmetric noise, small CNN trained by SGD`; of a network that no sweep trained, `ResNet18 from a checkpoint`.
+
+    Returns the cell's name if it has no rows.
+    """
     if cell.rows.empty:
         return cell.name
     row = cell.rows.iloc[0]
     network, trainer = label_of("network", str(row["network"])), label_of("trainer", str(row["trainer"]))
-    return f"{label_of('dataset', str(row['dataset']))}, {noise_title(row)}, {network} trained by {trainer}"
+    origin = "from a checkpoint" if row["trainer"] == "given" else f"trained by {trainer}"
+    return f"{label_of('dataset', str(row['dataset']))}, {noise_title(row)}, {network} {origin}"
 
 
 def noise_title(row: pd.Series) -> str:

@@ -115,7 +115,15 @@ def terminal(table: Table, width: int = 120) -> str:
         _terminal_block(table, columns, block) for block in fold_columns(table.columns, [len(column[0]) for column in columns], width)
     ]
     notes = [line for note in table.notes for line in textwrap.wrap(note, width, initial_indent="- ", subsequent_indent="  ")]
-    return "\n".join([*textwrap.wrap(caption_with_ranks(table, "* best, ' second"), width), "", "\n\n".join(blocks), "", *notes, ""])
+    return "\n".join(
+        [
+            *textwrap.wrap(caption_with_ranks(table, "* best, ' second"), width),
+            "",
+            "\n\n".join(blocks),
+            *(["", *notes] if notes else []),
+            "",
+        ]
+    )
 
 
 def flat(table: Table) -> Table:

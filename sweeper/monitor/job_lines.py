@@ -18,7 +18,8 @@ def result_line(job: Job, result: Result) -> str:
     fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
     name = f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
     name += f" {job.labels['search']}" if job.labels.get("search") else ""
-    return f"{job.job_id} {job.job_type} {name} seed {job.labels['seed']}: {result.status}, {result.rows} rows, {result.seconds:.1f} s{fit}"
+    rows = "1 row" if result.rows == 1 else f"{result.rows} rows"
+    return f"{job.job_id} {job.job_type} {name} seed {job.labels['seed']}: {result.status}, {rows}, {result.seconds:.1f} s{fit}"
 
 
 def error_suffix(result: Result) -> str:

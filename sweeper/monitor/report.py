@@ -15,13 +15,13 @@ from pathlib import Path
 
 from sap_core.location import HOME, child_environment
 
-WIDTH = 140
-"""Columns of the printed tables."""
+_WIDTH = 140
+"""Columns of the printed text where standard output is no terminal."""
 
 
 def report(store: Path, *arguments: str) -> str:
     """The output of `sap-report STORE ARGUMENTS ...`; "" if the store has no such numbers yet, or the command fails."""
-    return _output([str(store.resolve()), *arguments], HOME, WIDTH)
+    return _output([str(store.resolve()), *arguments], HOME, max(80, shutil.get_terminal_size((_WIDTH, 24)).columns))
 
 
 def summary(store: Path) -> str:

@@ -103,7 +103,7 @@ def describe_plan(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int,
         lines.append(f"{search.name:<24} {search.counts:<28} {search.baselines:>9} {search.rows:>8} {search.jobs:>7} {share:>15}")
     # float32 checkpoints of the baselines, and one file of rows per job
     disk = sum(1 for job in jobs if job.job_type == "train") * parameters * 4 + len(jobs) * _ROW_FILE_BYTES
-    lines += ["", f"forecast: {_describe_flops(jobs, flops, flops_per_second, device)}; {disk / 1e9:.2f} GB on disk"]
+    lines += ["", f"forecast: {_describe_flops(jobs, flops, flops_per_second, device)}; {_size(disk)} on disk"]
     return "\n".join(lines)
 
 
@@ -114,8 +114,20 @@ def _describe_flops(jobs: Sequence[Job], flops: float | None, flops_per_second: 
         some = f" (those of the other jobs: {known:.3g})" if known else ""
         return f"unknown FLOPs and hours, because the passes of {', '.join(sorted(unknown))} could not be counted{some}"
     on_gpu = device.startswith("cuda")
-    hours = f"{flops / flops_per_second / 3600:.2f} {'GPU' if on_gpu else 'worker'}-hours"
-    speed = f"{hours} at {flops_per_second:.2g} FLOP/s (backend.flops_per_second)"
+    hours = f"{_hours(flops / flops_per_second)} {'GPU' if on_gpu else 'worker'}-hours"
+    # A nominal speed: the table of run times below it rests on measurements where there are any.
+    speed = f"{hours} at a nominal {flops_per_second:.2g} FLOP/s (backend.flops_per_second)"
     # On a CPU the GPU time is printed as well, because jobs can be exported.
-    other = "" if on_gpu else f", or {flops / _GPU_FLOPS / 3600:.2f} GPU-hours at {_GPU_FLOPS:.2g}"
+    other = "" if on_gpu else f", or {_hours(flops / _GPU_FLOPS)} GPU-hours at {_GPU_FLOPS:.2g} FLOP/s"
     return f"{flops:.3g} FLOPs, {speed}{other}"
+
+
+def _hours(seconds: float) -> str:
+    """Hours with two decimals below 10, and without any from 100 on: 0.20, 91.1, 136,585."""
+    hours = seconds / 3600
+    return f"{hours:,.{0 if hours >= 100 else 1 if hours >= 10 else 2}f}" if hours >= 0.005 else "under 0.01"
+
+
+def _size(size: float) -> str:
+    """Bytes as GB, or as MB if they are less than one GB."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"

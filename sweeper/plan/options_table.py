@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 _HEAD = ("key", "value", "change by", "read from")
-TYPE, FILES = "typing it", "the files"
-"""How a value is changed: by typing KEY=VALUE on the command line, or by other files, because a typed value must agree with them."""
+TYPE, FILES = "KEY=VALUE", "the files"
+"""How a value is changed: by KEY=VALUE on the command line, or by other files, because a typed value must agree with them."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OptionsTable:
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
         texts = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
         typed = next((line for line in self.lines if line.change == TYPE), None)
-        note = [f"  another value is set by typing it, as in {typed.key}={as_typed(typed.value)}"] if typed else []
+        note = [f"  another value is set on the command line, as in {typed.key}={as_typed(typed.value)}"] if typed else []
         return "\n".join([self.title, *(f"  {text}" for text in texts), *note])
 
 

@@ -80,7 +80,7 @@ def test_without_arguments_the_shipped_example_is_shown(capsys, tmp_path, monkey
     output = capsys.readouterr().out
     assert "\n  table " in output
     assert "this is the shipped example" in output
-    assert "SAP (alpha16)" in output
+    assert "SAP (alpha16)    16             90.06 ± 0.83   +9.12 ± 1.93             0.07" in output
     monkeypatch.setattr("analysis.__main__.CODE", tmp_path)
     assert main([]) == 0
     assert "make its results with sap-sweep experiment=demo" in capsys.readouterr().out
@@ -91,6 +91,11 @@ def test_without_arguments_the_shipped_example_is_shown(capsys, tmp_path, monkey
 def test_the_word_example_is_the_shipped_store(capsys):
     assert main(["example", "status"]) == 0
     assert "planned rows done" in capsys.readouterr().out
+
+
+def test_a_second_store_that_does_not_exist_is_no_unknown_command(small, capsys):
+    assert main([str(small.write()), "results/none"]) == 2
+    assert "'results/none' is not a folder" in capsys.readouterr().err
 
 
 def test_every_table_and_figure_has_one_line():

@@ -20,7 +20,7 @@ def test_a_line_contains_counts_best_score_and_eta(make_job):
     estimator.record(Workload.of(jobs[0].job_type, jobs[0].labels), 30.0, 60.0)
     line = worker_log.line(jobs[0], Result("aa", "ok", 1, seconds=60.0, best={"vanilla": 0.5}, train_acc=1.0), ["bb", "cc"])
     fit = "training accuracy 1.0000 on the given labels"
-    assert line == f"[1/3] aa train vanilla seed 1: ok, 1 rows, 60.0 s, {fit}; best vanilla 0.5000; ETA 1:00"
+    assert line == f"[1/3] aa train vanilla seed 1: ok, 1 row, 60.0 s, {fit}; best vanilla 0.5000; ETA 1:00"
     estimator.record(Workload.of(jobs[1].job_type, jobs[1].labels), 10.0, 20.0)
     line = worker_log.line(jobs[1], Result("bb", "ok", 4, seconds=20.0, best={"sap": 0.75}), ["cc"])
     assert line == "[2/3] bb tune sap@alpha16 seed 1: ok, 4 rows, 20.0 s; best sap 0.7500; ETA 0:40"

@@ -66,7 +66,7 @@ def test_fits_and_failures_are_printed_and_every_event_is_logged(tmp_path, capfd
         progress.report(jobs[1], Result("bb", "failed", rows=4, failed=4, error="[bold] boom", error_type="oom"))
         progress.report(jobs[1], Result("bb", "ok", rows=4))
     said = capfd.readouterr().err
-    assert "aa train vanilla seed 1: ok, 1 rows, 2.5 s, training accuracy 0.9972 on the given labels\n" in said
+    assert "aa train vanilla seed 1: ok, 1 row, 2.5 s, training accuracy 0.9972 on the given labels\n" in said
     assert "bb tune sap@alpha16 seed 1: failed, 4 rows, 0.0 s; oom: [bold] boom\n" in said
     assert said.count("bb tune") == 1
     lines = log.read_text().splitlines()

@@ -330,7 +330,7 @@ def test_errors_are_reported_on_the_machine_that_runs_the_bundle(place, tmp_path
     assert f"--data {tmp_path}/nowhere is not a folder" in err
     (line,) = out.splitlines()
     assert line.startswith("[3/3] ")
-    assert "vanilla seed 1: failed, 1 rows, " in line
+    assert "vanilla seed 1: failed, 1 row, " in line
     assert "nowhere/toy.safetensors" in line
     assert "paths.data; ETA 0:00" in line
 

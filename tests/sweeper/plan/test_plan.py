@@ -223,7 +223,7 @@ def test_the_papers_table_as_a_dry_run_prints_it(table1):
     assert text + "\n" == (GOLDEN / "table1.txt").read_text()
     assert re.search(r"scrub@grid_a +675 \(675 distinct\) +48 +32400 +2160", text)
     assert re.search(r"sap@alpha16 +16 \(16 distinct\) +48 +768 +48", text)
-    assert "GPU-hours at 1.5e+13" in describe_plan(table1.plan.jobs, table1.plan.rows, parameters, 1.5e13, "cuda")
+    assert "GPU-hours at a nominal 1.5e+13 FLOP/s" in describe_plan(table1.plan.jobs, table1.plan.rows, parameters, 1.5e13, "cuda")
 
 
 def test_wrong_labels_cost_the_information_they_are(plan_of):

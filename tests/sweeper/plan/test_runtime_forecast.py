@@ -65,5 +65,5 @@ def test_a_dry_run_names_the_networks_whose_passes_could_not_be_counted(planned_
     rows = [planned_row("aa", job_type="train", method="vanilla", space=None, forecast_flops=None), planned_row("bb", forecast_flops=4e9)]
     text = describe_plan(jobs, rows, 10, 1e10, "cpu")
     assert "forecast: unknown FLOPs and hours, because the passes of small_cnn on digits could not be counted" in text
-    assert "(those of the other jobs: 4e+09); 0.00 GB on disk" in text
+    assert "(those of the other jobs: 4e+09); 1 MB on disk" in text
     assert [line.split()[-1] for line in text.splitlines() if line.startswith(("vanilla", "sap"))] == ["unknown", "unknown"]

@@ -16,7 +16,7 @@ from analysis.tuning.best_of_k import expected_test_scores, rank_settings
 from sweeper.__main__ import main
 from sweeper.config.schema import SearchConfig
 from sweeper.config.search_space import SearchSpace
-from sweeper.monitor.report import WIDTH, report
+from sweeper.monitor.report import report
 from sweeper.search.encoding import SettingSpace
 from sweeper.search.replay import FinishedGrid, finished_grids, replay, replay_budgets, trial_indices
 
@@ -95,9 +95,10 @@ def test_the_table_of_searches(searched):
     assert [row[0].text for row in main_table.rows] == ["Vanilla", "Finetune (grid)", "SAP (alpha16)"]
 
 
-def test_sweeps_print_the_table_by_sap_report(searched, tmp_path):
+def test_sweeps_print_the_table_by_sap_report(searched, tmp_path, monkeypatch):
     (table,) = search(load([searched.store.root]))
-    assert report(searched.store.root, "table", "search") == terminal(table, WIDTH) + "\n"
+    monkeypatch.setenv("COLUMNS", "100")
+    assert report(searched.store.root, "table", "search") == terminal(table, 100) + "\n", "as wide as the terminal"
     assert report(tmp_path, "table", "search") == "", "not a store"
 
 
