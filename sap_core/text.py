@@ -15,6 +15,10 @@ _FORMULA = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 """First characters of cells that a spreadsheet runs; the last four are the full-width forms."""
 
 
+_AFTER_SEMICOLON = re.compile(r";(?=[ ]*(?:[=@\uff1d\uff0b\uff0d\uff20]|[+-](?![\d.])))")
+"""Where a spreadsheet whose separator is the semicolon would begin a cell that it runs."""
+
+
 def visible(text: str) -> str:
     r"""Return a text with control characters as escapes, such as `\x1b`; line breaks and tabs stay."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
@@ -28,6 +32,9 @@ def one_line(text: str) -> str:
 def inert_cell(text: str) -> str:
     """Return a cell of a CSV file that no spreadsheet runs: with an apostrophe before `=`, `@`, a tab, or a sign that begins no number.
 
+    Also after a semicolon, which separates cells where the comma is the decimal sign.
+
     Source: https://owasp.org/www-community/attacks/CSV_Injection
     """
+    text = _AFTER_SEMICOLON.sub(";'", text)
     return f"'{text}" if text[:1] and text[0] in _FORMULA and not _NUMBER.fullmatch(text) else text

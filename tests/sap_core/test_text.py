@@ -54,6 +54,20 @@ def test_a_cell_that_a_spreadsheet_would_run_becomes_a_text(cell):
     assert inert_cell(cell) == f"'{cell}"
 
 
+@pytest.mark.parametrize(
+    ("cell", "inert"),
+    [
+        ("a;=1+1", "a;'=1+1"),
+        ("a; @x;-cmd", "a;' @x;'-cmd"),
+        ("=1;=2", "'=1;'=2"),
+        ("a;-1.5;+.5;b", "a;-1.5;+.5;b"),
+        ("x;\uff1d1", "x;'\uff1d1"),
+    ],
+)
+def test_a_cell_after_a_semicolon_is_not_run_either(cell, inert):
+    assert inert_cell(cell) == inert
+
+
 @pytest.mark.parametrize("cell", ["", "sap", "-", "+", "-0.5", "+1e-3", "-inf", "-.5", "3", "{'a': -1}", "a=b", "x@y", "nan", " =1"])
 def test_numbers_and_other_texts_stay(cell):
     assert inert_cell(cell) == cell
