@@ -45,9 +45,9 @@ class Finding:
     costs: Mapping[str, float]  # other method -> cost of its complete search as a multiple of that of `first`
     seeds: int
     cells: int
-    # Method -> number of cells in which it was compared, of those that are not compared in all.
-    gains_in: Mapping[str, int] = field(default_factory=dict)
-    against_in: Mapping[str, int] = field(default_factory=dict)
+    # Method -> the cells, or seeds of a single cell, in which it was compared, where these are not all: "in 1 of 2 cells".
+    gains_in: Mapping[str, str] = field(default_factory=dict)
+    against_in: Mapping[str, str] = field(default_factory=dict)
 
     def sentence(self) -> str:
         """The finding in words."""
@@ -64,11 +64,9 @@ class Finding:
     def _basis(self) -> str:
         return counted(self.cells, "cell") if self.cells > 1 else counted(self.seeds, "seed")
 
-    def _named(self, outcomes: Mapping[str, Outcome], compared_in: Mapping[str, int]) -> dict[str, Outcome]:
-        """The outcomes, by method and the cells that they hold for, unless these are all."""
-        return {
-            f"{name} (in {compared_in[name]} of {self.cells} cells)" if name in compared_in else name: outcomes[name] for name in outcomes
-        }
+    def _named(self, outcomes: Mapping[str, Outcome], compared_in: Mapping[str, str]) -> dict[str, Outcome]:
+        """The outcomes, by method and the cells or seeds that they hold for, unless these are all."""
+        return {f"{name} ({compared_in[name]})" if name in compared_in else name: outcomes[name] for name in outcomes}
 
     def _against_text(self) -> Iterator[str]:
         if self.first is None or not self.against:
@@ -108,8 +106,8 @@ def find(cells: Sequence[CellResult]) -> Finding:
         costs={name: ratio for name in others if (ratio := _cost_ratio([found for _, found in rows], str(first), name)) is not None},
         seeds=max((len(cell.seeds) for cell in cells), default=0),
         cells=len(cells),
-        gains_in=_in_some_cells(gains),
-        against_in=_in_some_cells(pairs),
+        gains_in=_in_a_part(gains, cells),
+        against_in=_in_a_part(pairs, cells),
     )
 
 
@@ -138,10 +136,14 @@ def _outcomes(pairs: Mapping[str, Sequence[Pair]], other: str, reverse: bool = F
     return {name: _outcome(verdict) for name, verdict in zip(compared, verdicts, strict=True)}
 
 
-def _in_some_cells(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, int]:
-    """Name -> number of cells with a seed of both methods, where some cells have none."""
-    counts = {name: sum(bool(set(one) & set(two)) for _, one, two in of_cells) for name, of_cells in pairs.items()}
-    return {name: count for name, count in counts.items() if count < len(pairs[name])}
+def _in_a_part(pairs: Mapping[str, Sequence[Pair]], cells: Sequence[CellResult]) -> dict[str, str]:
+    """Name -> the cells with a seed of both methods, where some have none, or of a single cell the seeds with scores of both."""
+    shared = {name: [len(set(one) & set(two)) for _, one, two in of_cells] for name, of_cells in pairs.items()}
+    if len(cells) == 1:
+        seeds = len(cells[0].seeds)
+        return {name: f"on {count} of {seeds} seeds" for name, (count,) in shared.items() if count < seeds}
+    counts = {name: sum(map(bool, of_cells)) for name, of_cells in shared.items()}
+    return {name: f"in {count} of {len(cells)} cells" for name, count in counts.items() if count < len(cells)}
 
 
 def _comparison(name: str, other: str, pairs: Sequence[Pair], reverse: bool) -> MethodComparison:

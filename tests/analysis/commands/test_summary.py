@@ -114,6 +114,16 @@ def test_a_method_that_is_finished_in_one_of_two_cells_is_said(small, capsys):
     assert "SAP (in 1 of 2 cells)" in " ".join(text.split())
 
 
+def test_a_method_with_scores_on_some_seeds_is_said():
+    results = load([DEMO])
+    last = max(results.rows["seed"])
+    failed = (results.rows["method"] == "scrub") & (results.rows["seed"] == last)
+    results.rows.loc[failed, ["status", "error_type", "error", "val_noisy_acc", "test_acc"]] = ["failed", "diverged", "NaN", None, None]
+    sentence = find(cells(results)).sentence()
+    assert "SCRUB (on 3 of 4 seeds)" in sentence
+    assert "Finetune (on" not in sentence
+
+
 def test_a_store_without_tuned_methods_shows_its_first_table(small, capsys):
     small.rows = [row for row in small.rows if row.method == "vanilla"]
     small.plan = [line for line in small.plan if line.method == "vanilla"]
