@@ -13,6 +13,7 @@ from analysis.store.job_counts import total
 from analysis.store.labels import MEASURES, MISSING, counted, method_label, number, seconds, spread_over
 from analysis.store.load import Results
 from analysis.store.results import CellResult, cells
+from analysis.store.selection_rule import every_setting_failed
 from analysis.tables.comparison import comparison
 from analysis.tables.duplicates import duplicates
 from analysis.tables.notes import INCOMPLETE_MARK, cell_title
@@ -212,6 +213,19 @@ def _recommended(tables: Sequence[Table]) -> str:
     return f"The paired test recommends the corrected model in {used} of {searches}, the unmodified one in the others."
 
 
+def _failed_searches(results: Results) -> Iterator[tuple[str, str]]:
+    """(method, reason) of each search of which all settings failed, once per method and reason."""
+    found: dict[tuple[str, str], None] = {}
+    for cell in cells(results):
+        for (method, space), searches in cell.methods.items():
+            for search in searches:
+                # An unfinished search may still succeed.
+                problem = "" if search.missing else every_setting_failed(search.rows)
+                if problem:
+                    found[method_label(method, space), problem] = None
+    yield from found
+
+
 def _unfinished(results: Results) -> Iterator[str]:
     """What is missing and what failed, in words."""
     counts = total(counts_of(results))
@@ -219,5 +233,7 @@ def _unfinished(results: Results) -> Iterator[str]:
     parts += [f"{counts.failed} failed"] if counts.failed else []
     if parts:
         yield f"Of {counted(counts.planned, 'planned row')} {' and '.join(parts)}; means with {INCOMPLETE_MARK} lack some of them."
+    for name, problem in _failed_searches(results):
+        yield f"{name}: {problem}."
     # Damage is reported on standard error by the program.
     yield from (sentence for sentence in results.problems if sentence not in results.damage)

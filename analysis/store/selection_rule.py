@@ -137,8 +137,8 @@ def choose(
     if (ordered["status"] == "ok").any() and scores.isna().all():
         return Choice(None, problem=f"no setting has a {column}")
     # Of a method whose settings all failed nothing is known, so it is not said that none is better than the unmodified model.
-    if not (ordered["status"] == "ok").any():
-        return Choice(None, problem=_every_setting_failed(ordered))
+    if every_setting_failed(ordered):
+        return Choice(None, problem=every_setting_failed(ordered))
     index = best(float(vanilla[column]) if fallback == "strict" else -math.inf, scores.astype(float).tolist())
     if index is None:
         return Choice(vanilla, kept=True)
@@ -146,8 +146,10 @@ def choose(
     return Choice(winner, boundary_values=boundary_values(json.loads(winner["settings"]), space))
 
 
-def _every_setting_failed(rows: pd.DataFrame) -> str:
-    """`every setting failed (3 diverged, 1 error)`."""
+def every_setting_failed(rows: pd.DataFrame) -> str:
+    """`every setting failed (3 diverged, 1 error)`; "" if a setting succeeded or none has a row."""
+    if not len(rows) or (rows["status"] == "ok").any():
+        return ""
     counts = rows.reindex(columns=["error_type"])["error_type"].fillna("error").value_counts()
     return f"every setting failed ({', '.join(f'{count} {kind}' for kind, count in sorted(counts.items()))})"
 

@@ -70,7 +70,7 @@ class Bench:
             text=True,
         )
 
-    def run(self, name: str, *words: str, timeout: float = 240, program: Sequence[str] = ("-m", "sweeper"), **variables: str) -> Ended:
+    def run(self, name: str, *words: str, timeout: float = 480, program: Sequence[str] = ("-m", "sweeper"), **variables: str) -> Ended:
         """Runs a sweep to its end."""
         start = time.monotonic()
         process = self.start(name, *words, program=program, **variables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -62,12 +63,15 @@ AUTO = (
 def test_without_ray_auto_goes_on_and_ray_is_a_sentence(bench):
     explicit = bench.run("limited", *WORDS, "backend=ray", "backend.start_seconds=0.5")
     assert explicit.code == 2
-    sentence = "Ray could not be started (it took more than 0.5 s, backend.start_seconds); use backend=local, or fix the cause"
-    assert explicit.err.splitlines()[-1] == f"error: {sentence}"
+    last = explicit.err.splitlines()[-1]
+    # Which of the two comes first depends on the machine.
+    assert re.match(r"error: Ray (could not be started \(it took more than|gave no worker within) 0\.5 s", last), explicit.err
+    assert "backend.start_seconds" in last
+    assert "use backend=local" in last
     assert bench.store("limited").files() == []
     # The same store goes on with another backend.
     auto = bench.run("limited", *WORDS, "backend=auto", "backend.start_seconds=0.5", program=("-c", AUTO))
     assert auto.code == 0, auto.err
     assert "backend=ray (jobs: 2, at least 1)" in auto.err
-    assert f"backend=local: the sweep goes on with worker processes of this machine, because {sentence}" in auto.err
+    assert "backend=local: the sweep goes on with worker processes of this machine, because Ray " in auto.err
     assert len(bench.store("limited").files()) == 2

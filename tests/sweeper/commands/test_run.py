@@ -161,8 +161,18 @@ def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):
     ("words", "package", "shown", "said"),
     [
         (["experiment=table1"], "noise", {"name": "symmetric", "rate": 0.1}, "# the first of 16 cells\n"),
-        (["-m", "experiment=demo,fashion", "noise.rate=0.3,0.4"], "noise", {"rate": 0.3}, "# the first of 2 cells\n"),
-        (["experiment=demo", "preset=small"], "trainer", {"epochs": 40, "learning_rate": 0.02}, ""),
+        (
+            ["-m", "experiment=demo,fashion", "noise.rate=0.3,0.4"],
+            "noise",
+            {"rate": 0.3},
+            "# the first of 2 experiments\n# the first of 2 cells\n",
+        ),
+        (
+            ["experiment=demo", "preset=small"],
+            "trainer",
+            {"epochs": 40, "learning_rate": 0.02},
+            "# preset small leaves dataset as it is, because digits has no images\n",
+        ),
         (["experiment=demo", "cluster=example"], "cluster", {"time": "12:00:00", "account": None}, ""),
     ],
 )
