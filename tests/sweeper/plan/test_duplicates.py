@@ -57,9 +57,9 @@ def test_a_list_of_an_earlier_start_is_removed_and_an_empty_one_not_written(tmp_
 
 
 def test_the_report_counts_them_by_kind(tmp_path):
-    assert duplicates(SimpleNamespace(stores=[tmp_path])) == ()
+    assert duplicates(SimpleNamespace(stores=[tmp_path], damage=[])) == ()
     report_duplicates({"pets": found("drop")}, tmp_path)
-    (table,) = duplicates(SimpleNamespace(stores=[tmp_path]))
+    (table,) = duplicates(SimpleNamespace(stores=[tmp_path], damage=[]))
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["pets", "contradiction", "1", "2", "2"],
         ["pets", "leak", "1", "2", "1"],
