@@ -188,7 +188,13 @@ def test_the_dry_run_says_what_the_pages_say(capsys):
     assert "16 (16 distinct)" in said
 
 
-@pytest.mark.parametrize("words", of("sap-report"), ids=named)
+def reports():
+    """Commands that draw every figure take seconds."""
+    slow = {"all", "html"}
+    return [pytest.param(words, marks=pytest.mark.slow if slow & set(words) else ()) for words in of("sap-report")]
+
+
+@pytest.mark.parametrize("words", reports(), ids=named)
 def test_report_commands_run(words, home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     if words == ["results/table1"]:

@@ -41,6 +41,7 @@ def test_the_demo_fits_twelve_lines(demo, capsys, monkeypatch):
     assert not (demo / "report").exists()
 
 
+@pytest.mark.slow
 def test_its_commands_work_as_typed(small, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = shutil.copytree(small.write(), tmp_path / "my results")

@@ -70,6 +70,7 @@ def test_differences_agree(results, headline):
             assert number(cells["difference_points"].value, 2) == number(-found[name][place].value, 2)
 
 
+@pytest.mark.slow
 def test_commands_print_what_the_tables_print(results, headline):
     commands = dict(re.findall(r"newcommand\{.([A-Za-z]+)\}\{(.*?)\} %", macros.text(results)))
     compared, spent = by_row(comparison(results)[0]), by_row(headline[1])

@@ -305,6 +305,7 @@ def test_macros(small):
     assert macros.camel("table 1, 0.25 a_b") == "TableOneZeroPointTwoFiveAB"
 
 
+@pytest.mark.slow
 def test_names_of_macros_are_short_unique_letters(made, small):
     small.search("scrub_steps", "a", 1, [{"lr": 0.1}], [(0.7, 0.8, 0.8)])
     small.search("scrub_steps", "b", 1, [{"lr": 0.1}], [(0.7, 0.8, 0.8)])

@@ -138,6 +138,7 @@ def test_without_arguments_and_for_help_it_prints_the_usage(capsys):
         assert "sap-sweep experiment=demo" in out
 
 
+@pytest.mark.slow
 def test_multirun_runs_each_experiment_in_a_store_of_its_own(capsys):
     code, out, err = run(capsys, "-m", "experiment=table2_digits,demo", "methods=[sap]", "seeds=[1]", "noise.rate=0.1,0.2", "dry_run=true")
     assert code == 0

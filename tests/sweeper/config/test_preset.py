@@ -52,6 +52,7 @@ def test_values_that_apply_nowhere_are_said(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_whole_numbers_are_maxima():
     _, cell = small("experiment=prune4rel_small")
     assert (cell["trainer"]["epochs"], cell["_warmup"]["epochs"]) == (15, 6)
