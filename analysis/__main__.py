@@ -10,7 +10,7 @@ from pathlib import Path
 
 from analysis.commands import COMMANDS, DEFAULT, RENAMED, STORE_OPTIONAL, ReadsColumns, command, parser
 from analysis.store.load import load
-from sap_core.command_line import examples, home_expanded, program, report_error
+from sap_core.command_line import COMMON_OPTIONS, examples, home_expanded, program, report_error
 from sap_core.completion import answer_shell, completed_by, similar_store, stores
 from sap_core.errors import UserError, nearest, unknown
 from sap_core.files import save_text
@@ -21,7 +21,7 @@ from sap_core.text import one_line, visible
 HELP_OPTIONS = ("-h", "--help")
 
 EXAMPLE = "example"
-"""The word that stands for the shipped example in place of a store."""
+"""The argument that names the shipped example in place of a store."""
 
 
 @program
@@ -188,9 +188,7 @@ def _help() -> str:
         [
             _usage(),
             "",
-            "options:",
-            "  -h, --help  print this help; after a command, that of the command",
-            "  --version   print the version and the folder of the code",
+            COMMON_OPTIONS,
             "",
             examples(
                 "sap-report results/demo",

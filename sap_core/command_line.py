@@ -212,6 +212,12 @@ class Parser(argparse.ArgumentParser):
             raise unknown("value", value, action.choices, name)
 
 
+COMMON_OPTIONS = """options:
+  -h, --help  print this help; after a command, that of the command
+  --version   print the version and the folder of the code"""
+"""The options of every program with commands, as its help prints them."""
+
+
 def examples(*lines: str, note: str = "") -> str:
     """The epilog of a command's help: examples, then a note."""
     return "\n".join(["examples:", *(f"  {line}" for line in lines), *(["", note] if note else [])])

@@ -87,7 +87,7 @@ def log_folder(store: Path) -> str:
     Raises:
         UserError: the path has characters that sbatch cannot read.
     """
-    # sbatch replaces %j and other patterns in file names; a doubled % stands for itself.
+    # sbatch replaces %j and other patterns in file names; a doubled % is one %.
     text = str(store / "logs").replace("%", "%%")
     # sbatch does not read these lines as a shell does, so quoting cannot protect such characters.
     if not text.isprintable() or set(text) & set("\"'\\"):

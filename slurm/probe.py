@@ -176,7 +176,7 @@ def memory() -> float:
     # The minimum, because any of these limits ends a process.
     found = [float(memory_bytes() or "inf")]
     given = os.environ.get("SLURM_MEM_PER_NODE", "")
-    # 0 stands for the memory of the whole node.
+    # 0 means the memory of the whole node.
     if given.isdigit() and int(given):
         found.append(float(given) * 2**20)
     # Control groups of version 2 and 1. "max" is no number and is skipped.

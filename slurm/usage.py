@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sap_core.command_line import Parser, examples, path_argument
+from sap_core.command_line import COMMON_OPTIONS, Parser, examples, path_argument
 from sap_core.completion import completed_by, stores
 from sweeper.config.choices import described_choices
 
@@ -34,9 +34,7 @@ USAGE = "\n".join(
         "commands (see sap-slurm COMMAND --help):",
         *(f"  {name:<{_WIDTH}}  {line}" for name, line in COMMANDS.items()),
         "",
-        "options:",
-        "  -h, --help  print this help; after a command, that of the command",
-        "  --version   print the version and the folder of the code",
+        COMMON_OPTIONS,
         "",
         examples(
             "sap-slurm init mine",

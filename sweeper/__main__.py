@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from sap_core.command_line import Parser, plain_warnings, program, report_error
+from sap_core.command_line import COMMON_OPTIONS, Parser, plain_warnings, program, report_error
 from sap_core.completion import answer_shell, completed_by
 from sap_core.errors import UserError, nearest, unknown
 from sap_core.guard import check_start
@@ -27,9 +27,7 @@ KEY=VALUE are overrides of the configuration, in Hydra's grammar; a sweep is con
 commands (see sap-sweep COMMAND --help):
 {commands}
 
-options:
-  -h, --help  print this help; after a command, that of the command
-  --version   print the version and the folder of the code
+{options}
 
 examples:
   sap-sweep experiment=demo                 run an experiment; the same command resumes it and runs only missing jobs
@@ -71,7 +69,11 @@ def _dispatch(arguments: list[str]) -> int:
         arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in _HELP:
         width = max(map(len, COMMANDS))
-        print(USAGE.format(commands="\n".join(f"  {name:<{width}}  {entry.summary}" for name, entry in COMMANDS.items())))
+        print(
+            USAGE.format(
+                options=COMMON_OPTIONS, commands="\n".join(f"  {name:<{width}}  {entry.summary}" for name, entry in COMMANDS.items())
+            )
+        )
         return 0
     # Before Hydra, which would print its own version.
     if "--version" in arguments:

@@ -45,7 +45,7 @@ def _differing(subtitles: Sequence[str]) -> list[str]:
 def set_titles(figure: Figure, title: str, subtitles: Sequence[str], page: PageWidth = TWO_COLUMNS, room: float = 1.25) -> None:
     """Sets the title and the panels' subtitles of the caption; draws them only on a page with `titled`.
 
-    Without it, several panels are told apart by a letter and what differs between their subtitles.
+    Without it, several panels are labelled by a letter and the parts in which their subtitles differ.
 
     Args:
         figure: the figure.

@@ -43,7 +43,7 @@ def numbers(results: Results) -> tuple[TrustedSetGain, ...]:
                     test = score_column("test_oracle", cell.measure)
                     after, before = (None if some is None else number_of(some[test]) for some in (row, search.vanilla))
                     if after is not None and before is not None:
-                        # With one cell its methods are told apart, with several the cells.
+                        # With one cell the markers distinguish its methods, with several the cells.
                         group = cell_title(cell) if len(classified) > 1 else method_label(method, space)
                         found.append(TrustedSetGain(group, search.seed, precision, difference(after, before)))
     return tuple(found)

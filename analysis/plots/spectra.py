@@ -68,7 +68,7 @@ def _panel(cell: CellResult, points: pd.DataFrame) -> SpectraPanel | None:
             # Settings that share their spectra store them once, so not every row has some.
             with_spectra = search.rows[search.rows["run_id"].isin(points["run_id"])]
             chosen = search.choose(RULE)
-            # The first search that can be drawn stands for the cell: spectra depend on the trusted set, not on the space.
+            # The first search that can be drawn represents the cell: spectra depend on the trusted set, not on the space.
             if with_spectra.empty or chosen.row is None:
                 continue
             selected = None if chosen.kept else chosen.row

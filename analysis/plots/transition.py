@@ -44,7 +44,7 @@ def numbers(results: Results) -> tuple[TransitionMatrix, ...]:
             if baseline.row is None or own.empty:
                 continue
             title = f"{dataset_label(str(baseline.row['dataset']))}, {noise_title(baseline.row)}"
-            # Noise does not depend on the network, so one matrix stands for all cells of a data set and noise.
+            # Noise does not depend on the network, so one matrix represents all cells of a data set and noise.
             if title not in found:
                 true = own["name"].str.removeprefix(PREFIX).astype(int).to_numpy()
                 given = own["step"].to_numpy(dtype=int)

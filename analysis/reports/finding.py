@@ -52,7 +52,7 @@ class Finding:
     def sentence(self) -> str:
         """The finding in words."""
         if self.first is None:
-            return "No search of a method is complete yet."
+            return "No search of a method can be evaluated yet: none has all of its rows and an unmodified model."
         parts = [
             *_gains_texts(self._named(self.gains, self.gains_in), self._basis),
             *self._against_text(),

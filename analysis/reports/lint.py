@@ -134,7 +134,7 @@ def _tabulars(in_file: Sequence[str], in_store: Sequence[str], names: Sequence[s
 
 
 def _rows(place: str, mine: Tabular, fresh: Tabular, names: Sequence[str]) -> Iterator[Change]:
-    # By their whole text, so that a deleted row is told from its neighbours, also where rows have the same label.
+    # By their whole text, so that a deleted row is distinguished from its neighbours, also where rows have the same label.
     texts = [[" & ".join(row) for row in table.rows] for table in (mine, fresh)]
     for here, there in _aligned(texts[0], texts[1]):
         if here is None and there is not None:

@@ -52,7 +52,7 @@ def text(results: Results, policy: Policy = Policy(), prefix: str = PREFIX, word
         results: the store.
         policy: the selection policy of scores and gains.
         prefix: the beginning of all names.
-        words: cell, method or method/space -> the word that stands for it in names.
+        words: cell, method or method/space -> the word for it in names.
 
     Raises:
         UserError: a prefix or word has other characters than letters or is of nothing in the store; a name is too long; or two are equal.
@@ -117,7 +117,7 @@ def _letters(index: int) -> str:
 
 
 def _method_words(cell: CellResult, given: Mapping[str, str]) -> dict[tuple[str, str | None], str]:
-    """A word for each method and space of a cell; the spaces of one method are told apart by a letter, in the plan's order."""
+    """A word for each method and space of a cell; the spaces of one method differ in a letter, in the plan's order."""
     found: dict[tuple[str, str | None], str] = {}
     for method, space in cell.methods:
         spaces = [other for name, other in cell.methods if name == method]

@@ -227,7 +227,7 @@ def _failed_searches(results: Results) -> Iterator[tuple[str, str]]:
 
 
 def _unfinished(results: Results) -> Iterator[str]:
-    """What is missing and what failed, in words."""
+    """The numbers of missing and failed rows, and the searches of which all settings failed, as sentences."""
     counts = total(counts_of(results))
     parts = [f"{counts.missing} missing"] if counts.missing else []
     parts += [f"{counts.failed} failed"] if counts.failed else []

@@ -110,7 +110,7 @@ def _information(found: Sequence[CellNumbers]) -> str:
 
 def _incomplete(layout: TableLayout, groups: Sequence[int]) -> str:
     cells = {at: cell for at, cell in layout.cells.items() if at[0] in groups}
-    # Three reasons for an empty or unranked entry, told apart because their remedies differ: plan it, run it, wait.
+    # Three reasons for an empty or unranked entry, kept separate because their remedies differ: plan it, run it, wait.
     unplanned = sum(cell.found is None for cell in cells.values())
     fewer = sum(layout.is_incomplete(at) and cell.found is not None and not cell.found.incomplete for at, cell in cells.items())
     unfinished = sum(cell.found is not None and cell.found.incomplete for cell in cells.values())

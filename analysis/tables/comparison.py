@@ -58,7 +58,7 @@ def _table(results: Results, cell: CellResult, rules: Sequence[str]) -> Table:
         columns=tuple(columns[number] for number in shown),
         rows=tuple(tuple(row[number] for number in shown) for row in body),
         notes=(*comparison_notes(results, cell, listed, rules), *_missing_scores(cell, listed)),
-        # Lines below the unmodified model and above retraining separate the references from the contenders; 0 stands for no retraining.
+        # Lines below the unmodified model and above retraining separate the references from the contenders; 0 means no retraining.
         rules=frozenset({1, retrain} - {0}) if listed else frozenset(),
     )
 

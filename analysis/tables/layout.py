@@ -247,7 +247,7 @@ def _expanded(
 def _combinations(
     spec: TableSpec, axis: AxisSpec, names: Sequence[str], lookup: StoreLookup | None, within: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """All combinations of the values of `each`; `all` stands for the values in the plan (without a store, in the published table)."""
+    """All combinations of the values of `each`; `all` selects the values in the plan (without a store, in the published table)."""
     # Listed values do not depend on the store, so their product is complete at once.
     if ALL not in axis.each.values():
         return [dict(zip(names, values, strict=True)) for values in product(*(axis.each[name] for name in names))]

@@ -20,7 +20,7 @@ from sap_core.errors import UserError
 from sap_core.yaml_files import read_yaml
 
 _START, _BETWEEN, _END = "\ue000", "\ue001", "\ue002"
-"""Enclose LaTeX code and the text that it stands for within a text; characters for private use, which no name contains otherwise."""
+"""Enclose LaTeX code and its plain text within a text; characters for private use, which no name contains otherwise."""
 
 _CODE = re.compile(f"({_START}.*?{_BETWEEN}.*?{_END})")
 

@@ -51,7 +51,7 @@ def _apply(table: Table, options: PrintOptions, several: bool) -> Table:
         table = transposed(table)
     if options.caption:
         caption = options.caption.printed(table.caption)
-        # Tables of several cells must be told apart.
+        # Tables of several cells need different captions.
         table = replace(table, caption=f"{caption.rstrip('.')} ({table.cell})." if several else caption, own_caption=True)
     return replace(table, notes=()) if options.notes == "none" else table
 
@@ -129,7 +129,7 @@ def _selected(table: Table, options: PrintOptions) -> Table:
 
 
 def _key(name: str) -> str:
-    """The form in which names are compared: a name that is LaTeX code by the text that it stands for."""
+    """The form in which names are compared: a name that is LaTeX code by its plain text."""
     return plain_text(name).lower()
 
 

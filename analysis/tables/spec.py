@@ -80,7 +80,7 @@ class TableSpec:
     row_label: str = ""  # header of the row labels
     value: str = "test_acc"
     filter: Mapping[str, Condition] = field(default_factory=dict)
-    order: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)  # of the values that `all` stands for
+    order: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)  # of the values that `all` selects
     names: Mapping[str, Mapping[Condition, Name]] = field(default_factory=dict)  # field -> value -> printed name
     at_least: Mapping[str, int] = field(default_factory=dict)  # rows, columns: smaller row groups are left out
     needs: str = ""  # a column of the rows: tables in which it is empty are left out

@@ -179,7 +179,7 @@ def look_alike(name: str, others: Iterable[str]) -> str | None:
 
 
 def shown(name: str) -> str:
-    """Return a name in quotes, with characters that do not print as escapes, so that names that look alike can be told apart."""
+    """Return a name in quotes, with characters that do not print as escapes, so that names that look alike differ."""
     plain = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     # ASCII escapes where the name is not what it looks like: several code points for one character, or invisible characters.
     odd = plain != unicodedata.normalize("NFKC", plain) or not plain.isprintable() or plain != plain.strip()

@@ -156,7 +156,7 @@ def _entries(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _description(path: Path) -> str:
-    # A file with a mistake is still a choice; whoever chooses it is told what is wrong.
+    # A file with a mistake is still a choice; choosing it reports the mistake.
     with suppress(UserError):
         return first_line(read_text(path))
     return "(cannot be read)"

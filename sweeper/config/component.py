@@ -61,7 +61,7 @@ class Component:
         return {"target": self.target, "settings": self.settings}
 
     def identity(self, outside: Sequence[str] = ()) -> dict[str, Any]:
-        """The part of an id that stands for this component.
+        """The part of an id that identifies this component.
 
         It contains the kind, the name, the version, the settings that differ from their declared defaults and, for a plug-in, its package.
         Fields named in `outside` are left out. A field that names a file (listed in the class's `file_fields`) is replaced by the file's

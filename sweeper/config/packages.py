@@ -52,7 +52,7 @@ def find_plugins(entries: Iterable[str]) -> tuple[str, ...]:
 
 
 def plugin_argument(name: str) -> str:
-    """How another program, in another folder, is told of a plug-in: by its path if it was found by one, or else by its name."""
+    """The argument that names a plug-in to a program in another folder: its path if it was found by one, or else its name."""
     return str(_places.get(name, name))
 
 

@@ -46,7 +46,7 @@ def small_settings(
     """
     base, counted = dict(fixed), counted or {}
     if scale:
-        # null stands for all retain samples; a number in its place can be scaled down like the others.
+        # null means all retain samples; a number in its place can be scaled down like the others.
         base |= {name: FEWEST for name, of in counted.items() if of == "retain" and base.get(name, 0) is None}
     fields = [domain.field for domain in space.domains]
     # The complete product, from which a few settings are taken afterwards, so that they are spread over all fields.

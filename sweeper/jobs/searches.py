@@ -31,7 +31,7 @@ def group_searches(jobs: Iterable[Job]) -> dict[SearchKey, list[Job]]:
 
 
 def _key(labels: Mapping[str, Any]) -> SearchKey:
-    """The key of a job's search. Sampled searches of one space are told apart by sampler, budget and seed."""
+    """The key of a job's search. Sampled searches of one space differ in sampler, budget or seed."""
     sampled = [str(labels[name]) for name in ("search", "search_budget", "search_seed") if labels.get(name) is not None]
     # Joined into the folder's name, where two searches of one space would otherwise overwrite each other's network.
     space = "-".join([str(labels["space"]), *sampled])

@@ -33,7 +33,7 @@ def components_of(cells: Iterable[Cell]) -> Iterator[tuple[str, str]]:
     for cell in cells:
         chosen = [cell.dataset, cell.noise, cell.model, cell.trainer, cell.pruner, cell.warmup and cell.warmup.trainer]
         methods = [*(search.settings[0] for search in cell.searches), *(search.target.base for search in cell.trial_searches)]
-        # All settings of a search have one class, so its first setting stands for the others.
+        # All settings of a search have one class, so its first setting represents the others.
         for component in (*chosen, *methods):
             yield from component.components if component else ()
         yield from (("sampler", search.sampler["target"]) for search in cell.trial_searches if search.sampler)

@@ -13,13 +13,12 @@ from analysis.store.job_counts import Counts
 from sap_core.errors import UserError
 from slurm import plan_job
 from slurm.__main__ import main
-from slurm.arguments import expand_home, needs_data, take_retry
+from slurm.arguments import take_retry
 from slurm.array_job import ArrayChunk
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
 from slurm.command import SlurmError, clean_environment, describe_dropped
 from slurm.feasibility import refuse_impossible
-from slurm.probe import check_data
 from slurm.sbatch import LostAnswer, ids_of
 from slurm.script import script_text
 from slurm.submission import is_copy, new_tag, submissions
@@ -369,40 +368,3 @@ def test_the_record_of_a_printed_script(sweep, monkeypatch):
 def test_a_printed_script_is_one_array(capsys):
     assert main(["script", "experiment=demo", "cluster=example", "cluster.tasks=5", "cluster.max_array=2"]) == 2
     assert "5 tasks are 3 arrays of at most max_array=2, and a script is one: set cluster.tasks=2" in capsys.readouterr().err
-
-
-def test_home_in_folders_is_expanded(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    for word, found in (
-        ("paths.data=~/x", "paths.data=/home/me/x"),
-        ("paths.data=$HOME/x", "paths.data=/home/me/x"),
-        ("paths.results=${HOME}", "paths.results=/home/me"),
-        ("paths.data=~other/x", "paths.data=~other/x"),
-        ("paths.data=/a/~/x", "paths.data=/a/~/x"),
-        ("name=~", "name=~"),
-    ):
-        assert expand_home(word) == found
-
-
-def test_check_asks_for_data_where_a_folder_is_named(monkeypatch):
-    monkeypatch.delenv("SAP_SWEEP_DATA", raising=False)
-    assert not needs_data(Cluster(), ["paths.results=/x"])
-    assert needs_data(Cluster(), ["paths.data=/x"])
-    assert needs_data(Cluster(overrides=("paths.data=/x",)), [])
-    with pytest.raises(UserError, match="unexpected argument 'seeds=1'"):
-        needs_data(Cluster(), ["seeds=1"])
-    monkeypatch.setenv("SAP_SWEEP_DATA", "/x")
-    assert needs_data(Cluster(), [])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("experiment", "needed"), [("demo", False), ("fashion", True)])
-def test_check_asks_for_data_where_the_experiment_reads_files(monkeypatch, experiment, needed):
-    monkeypatch.setenv("SAP_SWEEP_DATA", "/x")
-    assert needs_data(Cluster(), [f"experiment={experiment}"]) is needed
-
-
-def test_a_node_without_a_named_data_folder_is_not_tested_for_one():
-    found = check_data(None)
-    assert (found.name, found.remedy) == ("data", "")
-    assert "not tested" in found.detail
